@@ -1,0 +1,63 @@
+/** Mailed links: single use, expiring, derived from their id under SECRET_KEY so that the database alone opens none. */
+import { randomUUID, timingSafeEqual } from 'node:crypto';
+import type { Ctx } from '../platform/ctx.ts';
+import { sql } from '../platform/db.ts';
+import { enqueue } from '../platform/jobs.ts';
+
+export type LinkPurpose = 'password_reset' | 'email_change' | 'invitation';
+
+export interface MailLink {
+  readonly id: string;
+  readonly purpose: LinkPurpose;
+  readonly account: number;
+  readonly new_email: string | null;
+  readonly previous_email: string | null;
+  readonly language: string;
+}
+
+/** 32 hex digits of id, 32 of HMAC: `\w+`, so that it survives every mail program and client. */
+export function linkToken(ctx: Ctx, { id, purpose }: Pick<MailLink, 'id' | 'purpose'>): string {
+  return id.replaceAll('-', '') + ctx.keys.hash('link', purpose, id).subarray(0, 16).toString('hex');
+}
+
+/**
+ * Makes a link and the job that mails it, in the caller's transaction. An older unused link of the same purpose ends.
+ * @param seconds life of the link
+ */
+export async function sendLink(
+  ctx: Ctx,
+  link: { purpose: LinkPurpose; account: number; language: string; seconds: number; newEmail?: string; previousEmail?: string },
+): Promise<void> {
+  const now = ctx.clock.now();
+  const id = randomUUID();
+  await ctx.db.transaction(async (db) => {
+    const tx = { ...ctx, db };
+    await db.run(sql`delete from mail_link where account = ${link.account} and purpose = ${link.purpose} and used_at is null`);
+    await db.run(sql`
+      insert into mail_link (id, purpose, account, new_email, previous_email, language, created_at, expires_at)
+      values (${id}, ${link.purpose}, ${link.account}, ${link.newEmail ?? null}, ${link.previousEmail ?? null}, ${link.language},
+              ${now}, ${new Date(now.getTime() + link.seconds * 1000)})`);
+    await enqueue(tx, 'send_mail', { mail: link.purpose, link: id });
+    if (link.purpose === 'email_change') await enqueue(tx, 'send_mail', { mail: 'email_change_notice', link: id });
+  });
+}
+
+/** The open link of a token; undefined when it is forged, used or over. */
+export async function openLink(ctx: Ctx, token: string, purpose?: LinkPurpose): Promise<MailLink | undefined> {
+  if (!/^[0-9a-f]{64}$/.test(token)) return undefined;
+  const id = `${token.slice(0, 8)}-${token.slice(8, 12)}-${token.slice(12, 16)}-${token.slice(16, 20)}-${token.slice(20, 32)}`;
+  const link = await ctx.db.one<MailLink>(sql`
+    select id, purpose, account, new_email, previous_email, language from mail_link
+     where id = ${id} and used_at is null and expires_at > ${ctx.clock.now()}`);
+  if (link === undefined || (purpose !== undefined && link.purpose !== purpose)) return undefined;
+  return timingSafeEqual(Buffer.from(linkToken(ctx, link)), Buffer.from(token)) ? link : undefined;
+}
+
+/** Spends a link in the caller's transaction: of many that hold it, one does. */
+export const spendLink = async (ctx: Ctx, link: MailLink): Promise<boolean> =>
+  (await ctx.db.run(sql`
+    update mail_link set used_at = ${ctx.clock.now()} where id = ${link.id} and used_at is null`)) === 1;
+
+/** Forgets links a week after their end. */
+export const sweepLinks = (ctx: Ctx): Promise<number> =>
+  ctx.db.run(sql`delete from mail_link where expires_at < ${ctx.clock.now()}::timestamptz - interval '7 days'`);

@@ -1,0 +1,61 @@
+/** Accounts as operators see them. */
+import { shownFlags } from '../consent/channels.ts';
+import type { Ctx } from '../platform/ctx.ts';
+import { sql } from '../platform/db.ts';
+
+interface Row {
+  id: number;
+  email: string;
+  first_name: string;
+  last_name: string;
+  phone: string | null;
+  is_active: boolean;
+  is_operator: boolean;
+  invited: boolean;
+  date_joined: Date;
+  consents: string | null;
+}
+
+export interface AccountView extends Omit<Row, 'consents' | 'date_joined'> {
+  date_joined: string;
+  consents: Record<string, boolean | null>;
+}
+
+const view = ({ consents, date_joined, ...row }: Row): AccountView => ({
+  ...row,
+  date_joined: date_joined.toISOString(),
+  consents: shownFlags(consents),
+});
+
+/** A page of accounts, newest first, by address, number, or the beginning of a name or address. */
+export async function findAccounts(
+  ctx: Ctx,
+  filter: { email?: string | undefined; phone?: string | undefined; q?: string | undefined; after?: number | undefined; limit: number },
+): Promise<{ items: AccountView[]; next: string | null }> {
+  const { email, phone, q, after, limit } = filter;
+  const like = q === undefined ? null : `${q.toLowerCase().replaceAll(/[\\%_]/g, '\\$&')}%`;
+  const rows = await ctx.db.rows<Row>(sql`
+    select a.id, a.email, a.first_name, a.last_name, a.phone_e164 as phone, a.is_active, a.is_operator, a.password is null as invited,
+           a.date_joined,
+           (select string_agg(s.channel || '=' || s.state, ',') from consent_state s
+             where s.contact_point in (a.email_point, a.phone_point) and s.purpose = 'marketing') as consents
+      from account a
+     where (${email ?? null}::text is null or lower(a.email) = lower(${email ?? null}))
+       and (${phone ?? null}::text is null or a.phone_e164 = ${phone ?? null})
+       and (${like}::text is null or lower(a.email) like ${like} or lower(a.first_name) like ${like} or lower(a.last_name) like ${like})
+       and (${after ?? null}::bigint is null or a.id < ${after ?? null})
+     order by a.id desc limit ${limit + 1}`);
+  const items = rows.slice(0, limit).map(view);
+  return { items, next: rows.length > limit ? String(items.at(-1)!.id) : null };
+}
+
+/** One account; undefined when there is none of that id. */
+export async function readAccount(ctx: Ctx, id: number): Promise<AccountView | undefined> {
+  const row = await ctx.db.one<Row>(sql`
+    select a.id, a.email, a.first_name, a.last_name, a.phone_e164 as phone, a.is_active, a.is_operator, a.password is null as invited,
+           a.date_joined,
+           (select string_agg(s.channel || '=' || s.state, ',') from consent_state s
+             where s.contact_point in (a.email_point, a.phone_point) and s.purpose = 'marketing') as consents
+      from account a where a.id = ${id}`);
+  return row === undefined ? undefined : view(row);
+}

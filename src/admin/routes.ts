@@ -1,0 +1,233 @@
+/** What operators do over HTTP: settings, the messages of the console providers, accounts, companies. */
+import Type from 'typebox';
+import { operator } from '../accounts/callers.ts';
+import type { Ctx } from '../platform/ctx.ts';
+import { sql } from '../platform/db.ts';
+import { email as emailKind } from '../platform/drf.ts';
+import { fail, refuse } from '../platform/failure.ts';
+import { ok, type Route, route } from '../platform/http.ts';
+import { checkSchema, own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
+import { changeSetting, listSettings, readSetting, settingHistory } from '../platform/settings.ts';
+import { allCompanies, createCompany } from '../staff/companies.ts';
+import { findAccounts, readAccount } from './accounts.ts';
+
+const settingSchema = {
+  title: 'Setting',
+  type: 'object',
+  required: ['name', 'value', 'default', 'description', 'changed_at', 'changed_by'],
+  properties: {
+    name: { type: 'string' },
+    value: {},
+    default: {},
+    description: { type: 'string' },
+    changed_at: { type: ['string', 'null'], format: 'date-time' },
+    changed_by: { type: ['string', 'null'] },
+  },
+};
+const settingExample = {
+  name: 'SMS_OTP_EXPIRE_TIME',
+  value: 180,
+  default: 180,
+  description: 'Life of a code, in seconds; 0: it does not expire.',
+  changed_at: null,
+  changed_by: null,
+};
+
+const newValue = Type.Object({ value: Type.Unknown() }, { additionalProperties: false });
+const texts = Type.Record(Type.String({ pattern: '^[a-z]{2}$' }), Type.String({ minLength: 1, maxLength: 200 }));
+const newCompany = Type.Object(
+  {
+    name: texts,
+    owner: Type.String({ minLength: 3, maxLength: 254 }),
+    shops: Type.Optional(Type.Array(texts, { maxItems: 1000 })),
+  },
+  { additionalProperties: false },
+);
+
+const page = (items: object): object => ({
+  type: 'object',
+  required: ['items', 'next'],
+  properties: { items: { type: 'array', items }, next: { type: ['string', 'null'] } },
+});
+
+const accountSchema = { title: 'Account', type: 'object', required: ['id', 'email'], additionalProperties: true };
+const accountExample = { id: 1042, email: 'ada@example.com', first_name: 'Ada', last_name: 'Yılmaz', phone: '+905321234567', is_operator: false };
+const companySchema = { title: 'CompanyRecord', type: 'object', required: ['id', 'name', 'active', 'owner', 'shops'], additionalProperties: true };
+const companyExample = { id: 15, name: { en: 'Usta Bakery' }, active: true, owner: 'usta@example.com', shops: [{ id: 11, name: { en: 'Moda' }, active: true }] };
+
+const settingRoute = { dialect: own, who: operator('settings'), tag: 'Settings' } as const;
+const companyRoute = { dialect: own, who: operator('companies'), tag: 'Companies' } as const;
+const accountRoute = { dialect: own, who: operator('accounts'), tag: 'Accounts' } as const;
+
+/** Messages that a console provider kept, oldest first. */
+const outbox = (medium: 'sms' | 'mail'): Route =>
+  route({
+    dialect: own,
+    who: operator('outbox'),
+    tag: 'Outbox',
+    method: 'GET',
+    path: `/v1/outbox/${medium}`,
+    operationId: medium === 'sms' ? 'listSmsOutbox' : 'listMailOutbox',
+    summary: `What the console ${medium} provider would have sent`,
+    description: 'Development and demo only: real providers keep nothing here.',
+    answers: {
+      200: {
+        description: 'Messages, newest last',
+        schema: {
+          type: 'array',
+          items: {
+            type: 'object',
+            required: ['to', 'text', 'at'],
+            properties: { to: { type: 'string' }, subject: { type: 'string' }, text: { type: 'string' }, at: { type: 'string', format: 'date-time' } },
+          },
+        },
+        example: [{ to: '+905321234567', text: 'Your code is 123456.', at: '2026-11-21T08:00:00.000Z' }],
+      },
+      ...problems(401, 403),
+    },
+    run: async (ctx) => ok(await listOutbox(ctx, medium)),
+  });
+
+async function listOutbox(ctx: Ctx, medium: 'sms' | 'mail'): Promise<object[]> {
+  const rows = await ctx.db.rows<{ recipient: string; subject: string | null; body: string; sent_at: Date }>(sql`
+    select recipient, subject, body, sent_at from
+      (select * from console_message where medium = ${medium} order by id desc limit 500) newest order by id`);
+  return rows.map(({ recipient, subject, body, sent_at }) => ({
+    to: recipient,
+    ...(subject === null ? {} : { subject }),
+    text: body,
+    at: sent_at.toISOString(),
+  }));
+}
+
+export const adminRoutes: readonly Route[] = [
+  route({
+    ...settingRoute,
+    method: 'GET',
+    path: '/v1/settings',
+    operationId: 'listSettings',
+    summary: 'All settings with their values, defaults and descriptions',
+    answers: { 200: { description: 'Settings', schema: page(settingSchema), example: { items: [settingExample], next: null } }, ...problems(401, 403) },
+    run: async (ctx) => ok({ items: await listSettings(ctx.db), next: null }),
+  }),
+  route({
+    ...settingRoute,
+    method: 'GET',
+    path: '/v1/settings/{name}',
+    operationId: 'readSetting',
+    summary: 'One setting',
+    answers: { 200: { description: 'The setting', schema: settingSchema, example: settingExample }, ...problems(401, 403, 404) },
+    run: async (ctx, { params }) => ok(await readSetting(ctx.db, params['name']!)),
+  }),
+  route({
+    ...settingRoute,
+    method: 'PUT',
+    path: '/v1/settings/{name}',
+    operationId: 'changeSetting',
+    summary: 'Change a setting',
+    description: 'Takes effect in every process at once, and is kept in the history.',
+    body: {
+      required: true,
+      schema: { title: 'SettingChange', type: 'object', required: ['value'], additionalProperties: false, properties: { value: {} } },
+      example: { value: 300 },
+    },
+    answers: { 200: { description: 'The setting as it is now', schema: settingSchema, example: { ...settingExample, value: 300 } }, ...problems(400, 401, 403, 404, 413, 415) },
+    async run(ctx, { params, body, actor }) {
+      checkSchema(newValue, body.value ?? {});
+      const { value } = body.value as { value: unknown };
+      const changed = await changeSetting(ctx.db, params['name']!, value, { now: ctx.clock.now(), changedBy: actor.name });
+      await ctx.settings.refresh(ctx.db);
+      return ok(changed);
+    },
+  }),
+  route({
+    ...settingRoute,
+    method: 'DELETE',
+    path: '/v1/settings/{name}',
+    operationId: 'resetSetting',
+    summary: 'Return a setting to its default',
+    answers: { 200: { description: 'The setting as it is now', schema: settingSchema, example: settingExample }, ...problems(401, 403, 404) },
+    async run(ctx, { params, actor }) {
+      const changed = await changeSetting(ctx.db, params['name']!, undefined, { now: ctx.clock.now(), changedBy: actor.name });
+      await ctx.settings.refresh(ctx.db);
+      return ok(changed);
+    },
+  }),
+  route({
+    ...settingRoute,
+    method: 'GET',
+    path: '/v1/settings/{name}/history',
+    operationId: 'listSettingHistory',
+    summary: 'Who changed a setting from what to what, newest first',
+    answers: {
+      200: {
+        description: 'Changes',
+        schema: page({ type: 'object', required: ['value', 'previous', 'changed_at', 'changed_by'], additionalProperties: true }),
+        example: { items: [{ value: 300, previous: 180, changed_at: '2026-11-21T08:00:00.000Z', changed_by: 'operator:1' }], next: null },
+      },
+      ...problems(401, 403, 404),
+    },
+    run: async (ctx, { params }) => ok({ items: await settingHistory(ctx.db, params['name']!), next: null }),
+  }),
+  outbox('sms'),
+  outbox('mail'),
+  route({
+    ...accountRoute,
+    method: 'GET',
+    path: '/v1/accounts',
+    operationId: 'findAccounts',
+    summary: 'Find accounts',
+    query: {
+      email: { description: 'Address, in any case', schema: { type: 'string' } },
+      phone: { description: 'Phone number in E.164', schema: { type: 'string' } },
+      q: { description: 'Beginning of a name or an address', schema: { type: 'string' } },
+      after: { description: '`next` of the page before', schema: { type: 'integer', minimum: 1 } },
+      limit: { description: 'Accounts a page', schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 } },
+    },
+    answers: { 200: { description: 'A page, newest first', schema: page(accountSchema), example: { items: [accountExample], next: null } }, ...problems(400, 401, 403) },
+    async run(ctx, { query }) {
+      const after = queryInteger(query, 'after', 1, Number.MAX_SAFE_INTEGER);
+      const filter = { email: queryText(query, 'email'), phone: queryText(query, 'phone'), q: queryText(query, 'q') };
+      return ok(await findAccounts(ctx, { ...filter, after, limit: queryInteger(query, 'limit', 1, 500) ?? 50 }));
+    },
+  }),
+  route({
+    ...accountRoute,
+    method: 'GET',
+    path: '/v1/accounts/{id}',
+    operationId: 'readAccount',
+    summary: 'One account',
+    answers: { 200: { description: 'The account', schema: accountSchema, example: accountExample }, ...problems(401, 403, 404) },
+    run: async (ctx, { params }) => ok((await readAccount(ctx, pathId(params, 'id'))) ?? fail('not_found')),
+  }),
+  route({
+    ...companyRoute,
+    method: 'GET',
+    path: '/v1/companies',
+    operationId: 'listAllCompanies',
+    summary: 'All companies with owners and shops',
+    answers: { 200: { description: 'Companies', schema: page(companySchema), example: { items: [companyExample], next: null } }, ...problems(401, 403) },
+    run: async (ctx) => ok({ items: await allCompanies(ctx), next: null }),
+  }),
+  route({
+    ...companyRoute,
+    method: 'POST',
+    path: '/v1/companies',
+    operationId: 'createCompany',
+    summary: 'Make a company with its owner and shops',
+    description: 'An owner without an account is invited by mail. The owner’s entry holds everything in every shop.',
+    body: {
+      required: true,
+      schema: newCompany,
+      example: { name: { en: 'Usta Bakery' }, owner: 'usta@example.com', shops: [{ en: 'Moda' }] },
+    },
+    answers: { 201: { description: 'Made', schema: companySchema, example: companyExample }, ...problems(400, 401, 403, 413, 415) },
+    async run(ctx, { body, language }) {
+      checkSchema(newCompany, body.value ?? {});
+      const { name, owner, shops = [] } = body.value as Type.Static<typeof newCompany>;
+      const address = emailKind.read(owner, false);
+      if ('problem' in address) refuse({ path: ['owner'], key: address.problem });
+      return { status: 201, body: await createCompany(ctx, { name, owner: address.value, shops, language }) };
+    },
+  }),
+];

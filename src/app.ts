@@ -1,0 +1,88 @@
+/**
+ * The table of contents: everything Assent serves and does is listed here, and the only file that knows all of it.
+ */
+import type { FastifyInstance } from 'fastify';
+import { accountRoutes } from './accounts/routes.ts';
+import { sweepLinks } from './accounts/links.ts';
+import { sendMail } from './accounts/mails.ts';
+import { sweepSessions } from './accounts/sessions.ts';
+import { adminRoutes } from './admin/routes.ts';
+import { sweepBaskets } from './consent/baskets.ts';
+import { consentRoutes } from './consent/routes.ts';
+import { docsRoutes } from './docs/routes.ts';
+import { openapi } from './openapi.ts';
+import { sweepBudgets } from './phone/budget.ts';
+import { sendCode } from './phone/jobs.ts';
+import { sweepPhoneChanges } from './phone/verification.ts';
+import { bakerOnline } from './platform/baker.ts';
+import type { Ctx } from './platform/ctx.ts';
+import { akinon } from './platform/drf.ts';
+import { createServer, type Route } from './platform/http.ts';
+import type { Task } from './platform/jobs.ts';
+import type { Mailer } from './platform/mail.ts';
+import { createMetrics } from './platform/metrics.ts';
+import { pages } from './platform/pages.ts';
+import { own } from './platform/problem.ts';
+import { sweepThrottles } from './platform/throttle.ts';
+import { accountProfileRoutes } from './profile/account-routes.ts';
+import { avatarRoutes, sweepPictures } from './profile/avatar.ts';
+import { linkPages } from './profile/link-pages.ts';
+import { profileRoutes } from './profile/routes.ts';
+import { staffRoutes } from './staff/routes.ts';
+import { statusRoutes } from './status.ts';
+
+/** What is documented and what is not, in the order of /openapi.json. */
+const apiRoutes: readonly Route[] = [
+  ...profileRoutes,
+  ...consentRoutes,
+  ...accountRoutes,
+  ...accountProfileRoutes,
+  ...staffRoutes,
+  ...adminRoutes,
+  ...avatarRoutes,
+  ...linkPages,
+];
+
+export interface ServerOptions {
+  readonly trustedProxies: readonly string[];
+  /** Bearer token for /metrics; without one it answers this machine only. */
+  readonly metricsToken?: string | undefined;
+}
+
+/** The HTTP server with all its routes, not yet listening. */
+export function createHttp(ctx: Ctx, { trustedProxies, metricsToken }: ServerOptions): Promise<FastifyInstance> {
+  const metrics = createMetrics();
+  const document = openapi(apiRoutes);
+  const routes = [...apiRoutes, ...docsRoutes(document), ...statusRoutes(metrics, metricsToken)];
+  return createServer({
+    ctx,
+    routes,
+    dialects: [akinon, bakerOnline, own, pages],
+    fallback: own,
+    trustedProxies,
+    observe: metrics.observe,
+  });
+}
+
+/** The OpenAPI document by itself, for the command and the tests. */
+export const apiDocument = (): Record<string, unknown> => openapi(apiRoutes);
+
+/** What forgets what is over, every ten minutes. */
+const sweep: Task = async (ctx) => {
+  await sweepSessions(ctx);
+  await sweepLinks(ctx);
+  await sweepBaskets(ctx);
+  await sweepPhoneChanges(ctx);
+  await sweepBudgets(ctx);
+  await sweepThrottles(ctx);
+  await sweepPictures(ctx);
+};
+
+/** Every job there is. @param publicUrl address under which people reach the service, for links in mails */
+export const createTasks = (mailer: Mailer, publicUrl: string): Readonly<Record<string, Task>> => ({
+  send_code: sendCode,
+  send_mail: sendMail(mailer, publicUrl),
+  sweep,
+});
+
+export const crontab = [{ task: 'sweep', match: '*/10 * * * *' }] as const;

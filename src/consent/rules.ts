@@ -1,0 +1,51 @@
+/** The rules of consent as pure functions: state and statement in, what happens out. No database, no clock. */
+
+export type State = 'pending' | 'granted' | 'withdrawn' | 'expired' | 'refused' | 'suppressed';
+export type EventKind = 'request' | 'grant' | 'confirm' | 'refuse' | 'withdraw' | 'expire' | 'suppress' | 'restore' | 'erase';
+
+/** What is on record for one address, channel and purpose; undefined: nothing was ever said. */
+export interface Standing {
+  readonly state: State;
+  readonly since: Date;
+}
+
+export interface Edge {
+  readonly kind: EventKind;
+  readonly state: State;
+  readonly occurredAt: Date;
+}
+
+/**
+ * What a signed-in person's flag does to what is on record. A flag that says what already shows is no event: a write is
+ * an edge, not a state.
+ * @param stated null says nothing
+ * @param shown what the client sees now
+ * @param now the moment of the request; moved past the record's own time where a clock runs behind, so that the person's
+ *   newest word, said under the row's lock, is also the one with the larger time
+ */
+export function decideFlag(standing: Standing | undefined, shown: boolean | null, stated: boolean | null | undefined, now: Date): Edge | undefined {
+  if (stated === undefined || stated === null || stated === shown) return undefined;
+  const occurredAt = standing === undefined || standing.since < now ? now : new Date(standing.since.getTime() + 1);
+  if (stated) return { kind: 'grant', state: 'granted', occurredAt };
+  return standing?.state === 'granted'
+    ? { kind: 'withdraw', state: 'withdrawn', occurredAt }
+    : { kind: 'refuse', state: 'refused', occurredAt };
+}
+
+/** What leaving an address does to a consent given there: it ends, because the next holder never gave it. */
+export function decideLeaving(standing: Standing | undefined, now: Date): Edge | undefined {
+  if (standing?.state !== 'granted' && standing?.state !== 'pending') return undefined;
+  const occurredAt = standing.since < now ? now : new Date(standing.since.getTime() + 1);
+  return { kind: 'expire', state: 'expired', occurredAt };
+}
+
+/**
+ * What a flag ticked at checkout does when its basket is promoted for the account that has just been made with this
+ * address (rule 8). What the address already has on record stays: a guest cannot speak for whoever said it.
+ */
+export function decidePromotion(standing: Standing | undefined, stated: boolean, statedAt: Date): Edge | undefined {
+  if (standing !== undefined) return undefined;
+  return stated
+    ? { kind: 'grant', state: 'granted', occurredAt: statedAt }
+    : { kind: 'refuse', state: 'refused', occurredAt: statedAt };
+}

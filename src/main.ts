@@ -1,0 +1,240 @@
+#!/usr/bin/env node
+/** The commands. Progress and words go to stderr, data to stdout. */
+import { Command, InvalidArgumentError } from 'commander';
+import { apiDocument } from './app.ts';
+import { type Config, ConfigError, configRows, readConfig } from './config.ts';
+import { verifyLedger } from './consent/seals.ts';
+import { doctor } from './doctor.ts';
+import { type Installation, openInstallation } from './installation.ts';
+import { CommandError, createApiKey, createClient, createOperator } from './operators.ts';
+import { EngineError } from './platform/engine/engine.ts';
+import { Failure } from './platform/failure.ts';
+import { stringifyJson } from './platform/json.ts';
+import { say as text } from './platform/language.ts';
+import { createLog } from './platform/log.ts';
+import { SchemaError } from './platform/migrate.ts';
+import { changeSetting, listSettings, readSetting, settingHistory } from './platform/settings.ts';
+import { serve } from './serve.ts';
+import { createCompany } from './staff/companies.ts';
+
+const say = (line: string): void => void process.stderr.write(`${line}\n`);
+const print = (value: unknown): void => void process.stdout.write(`${typeof value === 'string' ? value : stringifyJson(value)}\n`);
+
+/** What went wrong as a sentence, where it is the operator's to put right; undefined for defects of ours. */
+function sentence(error: unknown): string | undefined {
+  if (error instanceof ConfigError || error instanceof EngineError || error instanceof SchemaError || error instanceof CommandError) return error.message;
+  if (error instanceof Failure) {
+    const complaints = error.complaints.map((complaint) => `${complaint.path.join('.')}: ${text('en', complaint)}`);
+    return complaints.length > 0 ? complaints.join('\n') : text('en', { key: `error.${error.code}`, values: error.values });
+  }
+  return undefined;
+}
+
+function die(error: unknown): never {
+  say(sentence(error) ?? (error instanceof Error ? (error.stack ?? error.message) : String(error)));
+  process.exit(1);
+}
+
+/** Runs a command on an opened installation, beside a running server too, and closes it. */
+async function withInstallation(work: (installation: Installation, config: Config) => Promise<void>): Promise<void> {
+  const config = readConfig(process.env);
+  const installation = await openInstallation({ config, log: createLog('silent'), say, join: true });
+  try {
+    await work(installation, config);
+  } finally {
+    await installation.close();
+  }
+}
+
+/** `NAME=JSON`; what is no JSON is taken as text. */
+function nameAndValue(argument: string, before: [string, unknown][]): [string, unknown][] {
+  const at = argument.indexOf('=');
+  if (at < 1) throw new InvalidArgumentError('Write NAME=JSON.');
+  return [...before, [argument.slice(0, at), parseValue(argument.slice(at + 1))]];
+}
+
+function parseValue(value: string): unknown {
+  try {
+    return JSON.parse(value) as unknown;
+  } catch {
+    return value;
+  }
+}
+
+async function run(options: { demo?: boolean; set: [string, unknown][] }, workerOnly = false): Promise<void> {
+  const config = readConfig(process.env);
+  const log = createLog(config.LOG_LEVEL);
+  const onFatal = (why: string): void => die(new ConfigError(why));
+  const service = await serve({ config, log, say, onFatal, workerOnly, ...options });
+  const { installation, url } = service;
+
+  let stopping = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      // A second Ctrl-C is somebody who does not want to wait.
+      if (stopping) process.exit(1);
+      stopping = true;
+      setTimeout(() => die(new ConfigError('Stopping took longer than 10 s; ended all the same.')), 10_000).unref();
+      void service.stop().then(() => {
+        log.flush(() => process.exit(0));
+        setTimeout(() => process.exit(0), 200).unref();
+      }, die);
+    });
+  }
+
+  const data = installation.engine === undefined ? 'PostgreSQL at DATABASE_URL' : config.DATA_DIR;
+  const operators = await import('./platform/db.ts').then(({ sql }) => installation.ctx.db.one<{ any: boolean }>(sql`select exists (select from account where is_operator) as any`));
+  say('');
+  say(url === undefined ? '  Assent works on jobs and seals.' : `  Assent is ready: ${url}`);
+  if (url !== undefined) {
+    say(`    what runs here   ${url}/`);
+    say(`    API reference    ${url}/docs`);
+  }
+  say(`    data             ${data}`);
+  if (options.demo) {
+    say('    demo sign-ins    ada@example.com, usta@example.com, operator@example.com … password demo-assent-2026');
+    say('    demo API key     assent_demo_key_2026');
+  } else if (!operators!.any) {
+    say('    first operator   npm run assent -- operator create you@example.com');
+  }
+  say('');
+}
+
+const program = new Command('assent')
+  .description('Customer accounts, consent and staff permissions of a shop, each answer with its proof.')
+  .showHelpAfterError()
+  .addHelpText(
+    'after',
+    `\nEnvironment:\n${configRows.map(({ name, description }) => `  ${name.padEnd(16)} ${description}`).join('\n')}`,
+  );
+
+program
+  .command('serve', { isDefault: true })
+  .description('run the service')
+  .option('--demo', 'fill an empty database with the demo shop')
+  .option('--set <NAME=JSON>', 'store a setting before the start; repeatable', nameAndValue, [])
+  .action((options: { demo?: boolean; set: [string, unknown][] }) => run(options));
+
+program
+  .command('worker')
+  .description('run jobs and seals without HTTP, beside other processes')
+  .action(() => run({ set: [] }, true));
+
+program
+  .command('migrate')
+  .description('bring the schema up to date')
+  .action(() =>
+    withInstallation(async ({ migrated }) => {
+      say(migrated.length === 0 ? 'The schema is up to date.' : `Applied ${migrated.join(', ')}.`);
+    }),
+  );
+
+program
+  .command('doctor')
+  .description('check everything the service depends on, with the remedy for what is wrong')
+  .option('--json', 'as JSON')
+  .action(async ({ json }: { json?: boolean }) => {
+    const findings = await doctor(process.env, say);
+    if (json) print(findings);
+    else for (const { ok, name, detail, remedy } of findings) print(`${ok ? 'ok  ' : 'FAIL'}  ${name.padEnd(12)} ${detail}${remedy === undefined ? '' : `\n      → ${remedy}`}`);
+    if (findings.some(({ ok }) => !ok)) process.exitCode = 1;
+  });
+
+const operator = program.command('operator').description('people who run the installation');
+operator
+  .command('create <email>')
+  .description('make an operator; without --password a random one is shown once')
+  .option('--password <password>', 'the password to set')
+  .action((email: string, { password }: { password?: string }) =>
+    withInstallation(async ({ ctx }) => {
+      const made = await createOperator(ctx, email, password);
+      say(made.existed ? `${made.email} is an operator now; the account was there already.` : `Made the operator ${made.email}.`);
+      if (made.password !== undefined) print(`password: ${made.password}`);
+    }),
+  );
+
+const key = program.command('key').description('API keys for programs');
+key
+  .command('create <name>')
+  .description('make an API key; it is shown once')
+  .requiredOption('--scopes <list>', 'comma separated scopes, or *', (list: string) => list.split(',').map((scope) => scope.trim()))
+  .action((name: string, { scopes }: { scopes: string[] }) =>
+    withInstallation(async ({ ctx }) => print(await createApiKey(ctx, name, scopes))),
+  );
+
+const client = program.command('client').description('programs that may ask for tokens');
+client
+  .command('create <id>')
+  .description('register a client of POST /api/token')
+  .option('--name <name>', 'what people call it')
+  .option('--password-grant', 'it may exchange names and passwords for tokens: only for your own programs')
+  .action((id: string, { name, passwordGrant }: { name?: string; passwordGrant?: boolean }) =>
+    withInstallation(async ({ ctx }) => {
+      await createClient(ctx, id, name ?? id, passwordGrant ?? false);
+      say(`Made the client ${id}.`);
+    }),
+  );
+
+const company = program.command('company').description('businesses and their shops');
+company
+  .command('create <name>')
+  .description('make a company; an owner without an account is invited by mail')
+  .requiredOption('--owner <email>', 'e-mail address of the owner')
+  .option('--shop <name>', 'a shop; repeatable', (shop: string, before: string[]) => [...before, shop], [])
+  .option('--language <code>', 'language of the names', 'en')
+  .action((name: string, { owner, shop, language }: { owner: string; shop: string[]; language: string }) =>
+    withInstallation(async ({ ctx }) =>
+      print(
+        await createCompany(ctx, { name: { [language]: name }, owner, shops: shop.map((title) => ({ [language]: title })), language }),
+      ),
+    ),
+  );
+
+const settings = program.command('settings').description('what can be changed while the service runs');
+settings
+  .command('list')
+  .description('all settings')
+  .action(() => withInstallation(async ({ ctx }) => print(await listSettings(ctx.db))));
+settings
+  .command('get <name>')
+  .description('one setting')
+  .action((name: string) => withInstallation(async ({ ctx }) => print(await readSetting(ctx.db, name))));
+settings
+  .command('set <name> <value>')
+  .description('change a setting; the value is JSON')
+  .action((name: string, value: string) =>
+    withInstallation(async ({ ctx }) =>
+      print(await changeSetting(ctx.db, name, parseValue(value), { now: ctx.clock.now(), changedBy: 'command' })),
+    ),
+  );
+settings
+  .command('reset <name>')
+  .description('return a setting to its default')
+  .action((name: string) =>
+    withInstallation(async ({ ctx }) => print(await changeSetting(ctx.db, name, undefined, { now: ctx.clock.now(), changedBy: 'command' }))),
+  );
+settings
+  .command('history <name>')
+  .description('who changed a setting from what to what')
+  .action((name: string) => withInstallation(async ({ ctx }) => print(await settingHistory(ctx.db, name))));
+
+const ledger = program.command('ledger').description('the consent ledger');
+ledger
+  .command('verify')
+  .description('check every line, seal and signature')
+  .option('--json', 'as JSON')
+  .action(({ json }: { json?: boolean }) =>
+    withInstallation(async ({ ctx }) => {
+      const result = await verifyLedger(ctx, (lines) => say(`${lines} lines checked`));
+      if (json) print(result);
+      else print(result.fault ?? `The ledger holds: ${result.lines} lines in ${result.seals} seals, ${result.unsealed} not yet sealed.`);
+      if (result.fault !== undefined) process.exitCode = 1;
+    }),
+  );
+
+program
+  .command('openapi')
+  .description('print the OpenAPI document')
+  .action(() => print(apiDocument()));
+
+await program.parseAsync().catch(die);

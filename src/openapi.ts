@@ -1,0 +1,135 @@
+/** The OpenAPI 3.1 document, generated from the routes: what is served is what is described. */
+import { readFileSync } from 'node:fs';
+import type { Answers, Route } from './platform/http.ts';
+import { refusals } from './platform/drf.ts';
+import { stringifyJson } from './platform/json.ts';
+import { problems } from './platform/problem.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+
+const media = { json: 'application/json', form: 'application/x-www-form-urlencoded', multipart: 'multipart/form-data' };
+
+/** Answers that every route can give, in its dialect's shape. */
+const everywhere: Record<string, Answers> = {
+  akinon: refusals(405, 406, 503),
+  bakeronline: problems(405, 406, 503),
+  v1: problems(405, 406, 503),
+};
+
+type Json = Record<string, unknown>;
+
+/** Schemas with a title become components, so that generated clients have names for them. */
+function hoist(schema: unknown, components: Map<string, unknown>): unknown {
+  if (Array.isArray(schema)) return schema.map((item) => hoist(item, components));
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const plain = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, hoist(value, components)]));
+  const title = plain['title'];
+  if (typeof title !== 'string' || plain['type'] === undefined) return plain;
+  const known = components.get(title);
+  if (known !== undefined && stringifyJson(known) !== stringifyJson(plain)) throw new Error(`two schemas are called ${title}`);
+  components.set(title, plain);
+  return { $ref: `#/components/schemas/${title}` };
+}
+
+function operation(route: Route, components: Map<string, unknown>): Json {
+  const { who, method, dialect } = route;
+  const session = who.security.some((item) => 'SessionCookie' in item);
+  const parameters: Json[] = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+    name,
+    in: 'path',
+    required: true,
+    schema: name === 'id' || name!.endsWith('_id') ? { type: 'integer', minimum: 1 } : { type: 'string' },
+  }));
+  for (const [name, { description, schema }] of Object.entries(route.query ?? {})) {
+    parameters.push({ name, in: 'query', required: false, description, schema });
+  }
+  if (session && method !== 'GET') parameters.push({ $ref: '#/components/parameters/CSRFTokenHeader' });
+  if (dialect.name === 'bakeronline') parameters.push({ $ref: '#/components/parameters/Version' });
+  const answers = { ...route.answers, ...everywhere[dialect.name] };
+  const reads = route.reads ?? dialect.reads;
+  return {
+    operationId: route.operationId,
+    tags: [route.tag],
+    summary: route.summary,
+    description: [route.description, `Who may call: ${who.name}.`, ...(route.throttle === undefined ? [] : [`Throttle scope: \`${route.throttle}\`.`])]
+      .filter((part) => part !== undefined)
+      .join('\n\n'),
+    security: who.security,
+    ...(parameters.length > 0 ? { parameters } : {}),
+    ...(route.body === undefined
+      ? {}
+      : {
+          requestBody: {
+            required: route.body.required ?? false,
+            content: Object.fromEntries(
+              reads.map((kind) => [
+                media[kind],
+                {
+                  schema: hoist(route.body!.schema, components),
+                  ...(kind === 'json' && route.body!.example !== undefined ? { example: route.body!.example } : {}),
+                },
+              ]),
+            ),
+          },
+        }),
+    responses: Object.fromEntries(
+      Object.entries(answers).map(([status, { description, schema, example, media: type }]) => [
+        status,
+        {
+          description,
+          ...(status === '429' || status === '503' ? { headers: { 'Retry-After': { schema: { type: 'integer' }, description: 'Seconds' } } } : {}),
+          ...(schema === undefined
+            ? {}
+            : { content: { [type ?? 'application/json']: { schema: hoist(schema, components), ...(example === undefined ? {} : { example }) } } }),
+        },
+      ]),
+    ),
+  };
+}
+
+/** @param routes all routes; pages and pictures are left out */
+export function openapi(routes: readonly Route[]): Json {
+  const components = new Map<string, unknown>();
+  const paths: Record<string, Json> = {};
+  for (const route of routes.filter(({ hidden }) => hidden !== true)) {
+    const path = (paths[route.path] ??= {});
+    path[route.method.toLowerCase()] = operation(route, components);
+  }
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Assent',
+      version,
+      description: 'Customer accounts, consent and staff permissions of a shop. Speaks the Akinon Users API, BakerOnline company permissions, and an API of its own.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: '/' }],
+    tags: [...new Set(routes.filter(({ hidden }) => hidden !== true).map(({ tag }) => tag))].map((name) => ({ name })),
+    paths,
+    components: {
+      securitySchemes: {
+        SessionCookie: { type: 'apiKey', in: 'header', name: 'Cookie', description: 'Session cookie: `sessionid=…`' },
+        Token: { type: 'apiKey', in: 'header', name: 'Authorization', description: '`Token ` and the key of a sign-in' },
+        Bearer: { type: 'http', scheme: 'bearer', description: 'Access token of `POST /api/token`' },
+        ApiKey: { type: 'http', scheme: 'bearer', description: 'API key; its scopes say what it may do' },
+      },
+      parameters: {
+        CSRFTokenHeader: {
+          name: 'X-CSRFToken',
+          in: 'header',
+          required: false,
+          description: 'Token of `GET /csrf_token/`; needed with a session cookie, not with a key or token',
+          schema: { type: 'string' },
+        },
+        Version: {
+          name: 'X-VERSION',
+          in: 'header',
+          required: false,
+          description: 'Version of the BakerOnline API; 1.9.0 when absent',
+          schema: { type: 'string', enum: ['1.8.0', '1.9.0', '1.10.0'] },
+        },
+      },
+      schemas: Object.fromEntries([...components].sort(([a], [b]) => (a < b ? -1 : 1))),
+    },
+  };
+}

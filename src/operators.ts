@@ -1,0 +1,57 @@
+/** What only an operator at the machine can do: make operators, API keys and clients. */
+import { createAccount, findByEmail } from './accounts/accounts.ts';
+import { apiScopes } from './accounts/callers.ts';
+import { hashPassword, passwordComplaints } from './accounts/passwords.ts';
+import { type Ctx, transaction } from './platform/ctx.ts';
+import { sql, violated } from './platform/db.ts';
+import { email as emailKind } from './platform/drf.ts';
+import { randomKey, sha256 } from './platform/keys.ts';
+import { say } from './platform/language.ts';
+
+/** Something the operator asked for cannot be. The message is a whole sentence. */
+export class CommandError extends Error {}
+
+/**
+ * Makes an operator: a new account, or an existing one that gets the rights.
+ * @param password chosen by the operator; absent: a random one, returned to be shown once
+ */
+export async function createOperator(ctx: Ctx, address: string, password?: string): Promise<{ email: string; password: string | undefined; existed: boolean }> {
+  const email = emailKind.read(address, false);
+  if ('problem' in email) throw new CommandError(`${address} is not an e-mail address.`);
+  if (password !== undefined) {
+    const [complaint] = passwordComplaints(ctx, 'password', password);
+    if (complaint !== undefined) throw new CommandError(say('en', complaint));
+  }
+  const known = await findByEmail(ctx, email.value);
+  if (known !== undefined) {
+    const hash = password === undefined ? null : await hashPassword(password);
+    await ctx.db.run(sql`
+      update account set is_operator = true, is_active = true, password = coalesce(${hash}, password) where id = ${known.id}`);
+    return { email: known.email, password: undefined, existed: true };
+  }
+  const chosen = password ?? randomKey(20);
+  await transaction(ctx, async (tx) =>
+    createAccount(tx, { email: email.value, password: await hashPassword(chosen), language_code: 'en', is_operator: true }),
+  );
+  return { email: email.value, password: password === undefined ? chosen : undefined, existed: false };
+}
+
+/** Makes an API key; the key itself is returned once and kept as a hash. @param scopes of `apiScopes`, or `*` */
+export async function createApiKey(ctx: Ctx, name: string, scopes: readonly string[], key = `assent_${randomKey(40)}`): Promise<string> {
+  const unknown = scopes.filter((scope) => scope !== '*' && !(apiScopes as readonly string[]).includes(scope));
+  if (unknown.length > 0) throw new CommandError(`Unknown scope ${unknown.join(', ')}. Known: ${apiScopes.join(', ')}, or * for all.`);
+  await ctx.db.run(sql`
+    insert into api_key (name, key_hash, scopes, created_at) values (${name}, ${sha256(key)}, ${scopes}::text[], ${ctx.clock.now()})`);
+  return key;
+}
+
+/** Registers a program that may ask for tokens. @throws CommandError when the id is taken */
+export async function createClient(ctx: Ctx, id: string, name: string, passwordGrant: boolean): Promise<void> {
+  try {
+    await ctx.db.run(sql`
+      insert into oauth_client (id, name, password_grant, created_at) values (${id}, ${name}, ${passwordGrant}, ${ctx.clock.now()})`);
+  } catch (error) {
+    if (violated(error) === 'oauth_client_pkey') throw new CommandError(`There is a client ${id} already.`);
+    throw error;
+  }
+}

@@ -1,0 +1,24 @@
+/** Phone numbers: what a client writes, and the E.164 form every decision uses. */
+import { type CountryCode, parsePhoneNumberFromString } from 'libphonenumber-js/max';
+import type { Settings } from '../platform/settings.ts';
+
+export interface PhoneNumber {
+  /** As the client wrote it, trimmed. */
+  readonly text: string;
+  readonly e164: string;
+  /** ISO 3166 region, where the number has one. */
+  readonly country: string | undefined;
+}
+
+/**
+ * Reads a phone number. Refused is what cannot be a number at all, not what the metadata of the day does not know: new
+ * ranges open all the time.
+ * @returns the number, or the key of the message that says what is wrong
+ */
+export function readPhone(settings: Settings, text: string): PhoneNumber | { problem: string } {
+  const pattern = settings.get('USER_PHONE_REGEX');
+  if (pattern !== null && !new RegExp(pattern, 'u').test(text)) return { problem: 'phone.format' };
+  const parsed = parsePhoneNumberFromString(text, settings.get('PHONE_DEFAULT_REGION') as CountryCode);
+  if (parsed === undefined || parsed.ext !== undefined || !parsed.isPossible()) return { problem: 'phone.impossible' };
+  return { text, e164: parsed.number, country: parsed.country };
+}

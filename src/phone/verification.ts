@@ -1,0 +1,111 @@
+/**
+ * Proving that a phone number is held. A code is bound to account, number and purpose. It is derived from a random nonce
+ * under SECRET_KEY: what is stored opens nothing, and the job that sends it derives it again.
+ */
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import type { Ctx } from '../platform/ctx.ts';
+import { sql } from '../platform/db.ts';
+import { Failure, refuse } from '../platform/failure.ts';
+import { enqueue } from '../platform/jobs.ts';
+import { spendCode } from './budget.ts';
+import { type PhoneNumber, readPhone } from './numbers.ts';
+
+interface Pending {
+  phone_e164: string;
+  nonce: Buffer;
+  sent_at: Date;
+  expires_at: Date | null;
+}
+
+/** Six digits from 64 bits of HMAC: the bias of the remainder is below 2^-44. */
+function codeOf(ctx: Ctx, account: number, e164: string, nonce: Buffer): string {
+  const mac = ctx.keys.hash('code', 'phone_change', String(account), e164, nonce);
+  return String(mac.readBigUInt64BE() % 1_000_000n).padStart(6, '0');
+}
+
+/**
+ * Sends a code for a number somebody wants on their profile, within the budget. A repeated request finds the code that
+ * is under way instead of paying for another, unless it asks for one.
+ * @param resend asks for a new code even though one is under way
+ * @throws throttled (30 s between codes, budgets), invalid (country)
+ */
+export async function requestCode(
+  ctx: Ctx,
+  { account, phone, ip, resend }: { account: number; phone: PhoneNumber; ip: string; resend: boolean },
+): Promise<void> {
+  const now = ctx.clock.now();
+  const gap = ctx.settings.get('OTP_RESEND_SECONDS') * 1000;
+  await ctx.db.transaction(async (db) => {
+    const tx = { ...ctx, db };
+    // The account's row is the lock: two requests of one account send one code.
+    await db.one(sql`select id from account where id = ${account} for no key update`);
+    const pending = await db.one<Pending>(sql`
+      select phone_e164, nonce, sent_at, expires_at from phone_change where account = ${account}`);
+    if (pending?.phone_e164 === phone.e164) {
+      const wait = pending.sent_at.getTime() + gap - now.getTime();
+      if (wait > 0 && !resend) return;
+      if (wait > 0) {
+        const seconds = Math.ceil(wait / 1000);
+        throw new Failure('throttled', { values: { seconds }, headers: { 'retry-after': String(seconds) } });
+      }
+    }
+    await spendCode(tx, { account, ip, e164: phone.e164, country: phone.country });
+    const life = ctx.settings.get('SMS_OTP_EXPIRE_TIME');
+    await db.run(sql`
+      insert into phone_change (account, phone, phone_e164, nonce, submissions, sent_at, expires_at)
+      values (${account}, ${phone.text}, ${phone.e164}, ${randomBytes(16)}, 0, ${now},
+              ${life === 0 ? null : new Date(now.getTime() + life * 1000)})
+      on conflict (account) do update
+         set phone = excluded.phone, phone_e164 = excluded.phone_e164, nonce = excluded.nonce, submissions = 0,
+             sent_at = excluded.sent_at, expires_at = excluded.expires_at`);
+    await enqueue(tx, 'send_code', { account }, { queue: `sms:${account}`, key: `code:${account}` });
+  });
+}
+
+/**
+ * Checks a code, counting the try whatever comes of it; committed by itself, so that no refusal takes the count back.
+ * @returns the nonce of the code that fits: `consumeCode` spends it
+ * @throws invalid on `code`: wrong, expired, tried too often, or none was sent for this number
+ */
+export async function submitCode(ctx: Ctx, account: number, e164: string, code: string): Promise<Buffer> {
+  const pending = await ctx.db.one<{ nonce: Buffer }>(sql`
+    update phone_change set submissions = submissions + 1
+     where account = ${account} and phone_e164 = ${e164} and submissions < ${ctx.settings.get('OTP_MAX_SUBMISSIONS')}
+       and (expires_at is null or expires_at > ${ctx.clock.now()})
+    returning nonce`);
+  if (pending === undefined) refuse({ path: ['code'], key: 'code.expired' });
+  const expected = Buffer.from(codeOf(ctx, account, e164, pending.nonce));
+  const given = Buffer.from(code);
+  if (given.length !== expected.length || !timingSafeEqual(given, expected)) refuse({ path: ['code'], key: 'code.wrong' });
+  return pending.nonce;
+}
+
+/** The number that is under way for an account. */
+export async function pendingNumber(ctx: Ctx, account: number): Promise<PhoneNumber | undefined> {
+  const row = await ctx.db.one<{ phone: string; phone_e164: string }>(sql`
+    select phone, phone_e164 from phone_change where account = ${account}`);
+  if (row === undefined) return undefined;
+  const read = readPhone(ctx.settings, row.phone);
+  return { text: row.phone, e164: row.phone_e164, country: 'problem' in read ? undefined : read.country };
+}
+
+/** Spends a code in the transaction that saves the number: of many that submitted it, one spends it. */
+export const consumeCodes = (ctx: Ctx, codes: readonly { account: number; nonce: Buffer }[]): Promise<{ account: number }[]> =>
+  ctx.db.rows(sql`
+    delete from phone_change p using unnest(${codes.map(({ account }) => account)}::bigint[],
+                                            ${codes.map(({ nonce }) => nonce)}::bytea[]) as c (account, nonce)
+     where p.account = c.account and p.nonce = c.nonce
+    returning p.account`);
+
+/** The code that is under way for an account, for the job that sends it; undefined when it is spent or expired. */
+export async function codeToSend(ctx: Ctx, account: number): Promise<{ to: string; code: string; language: string } | undefined> {
+  const row = await ctx.db.one<{ phone_e164: string; nonce: Buffer; language_code: string }>(sql`
+    select p.phone_e164, p.nonce, a.language_code from phone_change p join account a on a.id = p.account
+     where p.account = ${account} and (p.expires_at is null or p.expires_at > ${ctx.clock.now()})`);
+  if (row === undefined) return undefined;
+  return { to: row.phone_e164, code: codeOf(ctx, account, row.phone_e164, row.nonce), language: row.language_code };
+}
+
+/** Forgets changes whose code has been dead for a day. */
+export const sweepPhoneChanges = (ctx: Ctx): Promise<number> =>
+  ctx.db.run(sql`delete from phone_change where expires_at < ${ctx.clock.now()}::timestamptz - interval '1 day'`);

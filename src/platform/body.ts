@@ -1,0 +1,140 @@
+/** Request bodies: JSON, form, multipart, each with its limits, read from the whole buffer so that nothing is half-handled. */
+import { Busboy } from '@fastify/busboy';
+import qs from 'qs';
+import { Failure, fail } from './failure.ts';
+import { JsonError, parseJson, textFault } from './json.ts';
+
+/** A file of a multipart body. The client's name for it is not kept: nothing may depend on it. */
+export class UploadedFile {
+  readonly bytes: Buffer;
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
+  }
+}
+
+export interface Body {
+  /** How it came: a form has only text, where an absent boolean of a PUT means false (DRF). */
+  readonly kind: 'none' | 'json' | 'form' | 'multipart';
+  /** JSON value, or an object of texts, lists and files; undefined when there was no body. */
+  readonly value: unknown;
+}
+
+const none: Body = { kind: 'none', value: undefined };
+const JSON_LIMIT = 1024 * 1024;
+
+type Kind = 'json' | 'form' | 'multipart';
+
+function kindOf(contentType: string): Kind | undefined {
+  const type = contentType.split(';', 1)[0]!.trim().toLowerCase();
+  if (type === 'application/json' || (type.startsWith('application/') && type.endsWith('+json'))) return 'json';
+  if (type === 'application/x-www-form-urlencoded') return 'form';
+  if (type === 'multipart/form-data') return 'multipart';
+  return undefined;
+}
+
+function decode(raw: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(raw);
+  } catch {
+    fail('malformed', { values: { detail: 'The body is not UTF-8.' } });
+  }
+}
+
+/**
+ * Reads a request body.
+ * @param raw the bytes, undefined when the request had none
+ * @param reads the kinds this route takes
+ * @throws unsupported_media_type, malformed (with the reason), too_large, invalid (NUL, half a surrogate pair, nesting)
+ */
+export async function readBody(
+  raw: Buffer | undefined,
+  { headers }: { headers: Readonly<Record<string, string | undefined>> },
+  reads: readonly Kind[],
+): Promise<Body> {
+  const contentType = headers['content-type'];
+  if (raw === undefined || raw.length === 0) {
+    // Empty with a type is an empty change (DRF); a type we do not read is refused even then.
+    if (contentType === undefined) return none;
+    const kind = kindOf(contentType);
+    if (kind === undefined || !reads.includes(kind)) fail('unsupported_media_type', { values: { type: contentType } });
+    if (kind === 'multipart') fail('malformed', { values: { detail: 'Multipart form parse error - the body is empty.' } });
+    return { kind, value: {} };
+  }
+  const kind = kindOf(contentType ?? '');
+  if (kind === undefined || !reads.includes(kind)) fail('unsupported_media_type', { values: { type: contentType ?? '' } });
+  const coding = headers['content-encoding'];
+  if (coding !== undefined && coding !== 'identity') fail('unsupported_media_type', { values: { type: coding } });
+  if (kind !== 'multipart' && raw.length > JSON_LIMIT) fail('too_large', { values: { limit: '1 MiB' } });
+  const value = kind === 'json' ? readJson(raw) : kind === 'form' ? readForm(decode(raw)) : await readMultipart(raw, contentType!);
+  const fault = textFault(value);
+  if (fault !== undefined) {
+    throw new Failure('invalid', { complaints: [{ path: fault.path, key: `invalid.${fault.fault}` }] });
+  }
+  return { kind, value };
+}
+
+function readJson(raw: Buffer): unknown {
+  try {
+    return parseJson(decode(raw));
+  } catch (error) {
+    if (error instanceof JsonError) fail('malformed', { values: { detail: `JSON parse error - ${error.message}` } });
+    throw error;
+  }
+}
+
+/** `shop_ids[]=11&permissions[products]=1`; a plain key that is repeated becomes a list, which fields refuse by name. */
+function readForm(text: string): unknown {
+  // qs leaves what does not decode as it is; a browser never sends that.
+  if (/%(?![0-9a-fA-F]{2})/.test(text)) fail('malformed', { values: { detail: 'Form parse error - a % is not followed by two hex digits.' } });
+  try {
+    return qs.parse(text, {
+      depth: 5,
+      strictDepth: true,
+      parameterLimit: 1000,
+      throwOnLimitExceeded: true,
+      arrayLimit: 10_000,
+      plainObjects: true,
+      ignoreQueryPrefix: false,
+      duplicates: 'combine',
+    });
+  } catch (error) {
+    fail('malformed', { values: { detail: `Form parse error - ${error instanceof Error ? error.message : 'unreadable'}` } });
+  }
+}
+
+/** Fields and files of a multipart body (RFC 7578). A name given twice takes its last value, as Django does. */
+function readMultipart(raw: Buffer, contentType: string): Promise<Record<string, unknown>> {
+  return new Promise((resolve, reject) => {
+    const malformed = (detail: string): void =>
+      reject(new Failure('malformed', { values: { detail: `Multipart form parse error - ${detail}` } }));
+    const value: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
+    let parser: InstanceType<typeof Busboy>;
+    try {
+      parser = new Busboy({
+        headers: { 'content-type': contentType },
+        limits: { fields: 100, files: 5, parts: 105, fieldNameSize: 200, fieldSize: 64 * 1024, headerPairs: 50 },
+      });
+    } catch (error) {
+      malformed(error instanceof Error ? error.message : 'unreadable');
+      return;
+    }
+    parser.on('field', (name, text, nameTruncated, valueTruncated) => {
+      if (nameTruncated || valueTruncated) malformed(`the field ${name.slice(0, 40)} is too long.`);
+      value[name] = text;
+    });
+    parser.on('file', (name, stream) => {
+      const chunks: Buffer[] = [];
+      stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+      stream.on('error', () => malformed('a part ends before its boundary.'));
+      stream.on('end', () => {
+        value[name] = new UploadedFile(Buffer.concat(chunks));
+      });
+    });
+    parser.on('partsLimit', () => malformed('too many parts.'));
+    parser.on('fieldsLimit', () => malformed('too many fields.'));
+    parser.on('filesLimit', () => malformed('too many files.'));
+    parser.on('error', (error) => malformed(error instanceof Error ? error.message : 'unreadable'));
+    parser.on('finish', () => resolve(value));
+    parser.end(raw);
+  });
+}

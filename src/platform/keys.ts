@@ -1,0 +1,66 @@
+/** Everything derived from SECRET_KEY, one key per purpose (HKDF, RFC 5869), so that no two uses share one. */
+import { createHash, createHmac, createPrivateKey, createPublicKey, hkdfSync, type KeyObject, randomBytes } from 'node:crypto';
+
+export interface Keys {
+  /** HMAC-SHA-256 under the purpose's own key. */
+  hash(purpose: 'contact_point' | 'basket_uid' | 'code' | 'link' | 'throttle', ...parts: (string | Buffer)[]): Buffer;
+  /** Signs ledger heads (Ed25519, RFC 8032). */
+  readonly sealing: { readonly private: KeyObject; readonly public: KeyObject };
+  /** Recognises the key again without revealing it: stored in the database, compared at each start. */
+  readonly fingerprint: Buffer;
+}
+
+// DER header of a PKCS#8 Ed25519 key; the 32 bytes of the seed follow (RFC 8410).
+const ed25519Header = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+/** @param secret SECRET_KEY, at least 32 characters */
+export function deriveKeys(secret: string): Keys {
+  const derive = (purpose: string): Buffer => Buffer.from(hkdfSync('sha256', secret, 'assent', purpose, 32));
+  const cache = new Map<string, Buffer>();
+  const seed = createPrivateKey({
+    key: Buffer.concat([ed25519Header, derive('sealing')]),
+    format: 'der',
+    type: 'pkcs8',
+  });
+  return {
+    hash(purpose, ...parts) {
+      let key = cache.get(purpose);
+      if (key === undefined) {
+        key = derive(purpose);
+        cache.set(purpose, key);
+      }
+      const hmac = createHmac('sha256', key);
+      for (const part of parts) {
+        // Length first, so that ('ab','c') and ('a','bc') differ.
+        const bytes = typeof part === 'string' ? Buffer.from(part) : part;
+        const length = Buffer.alloc(4);
+        length.writeUInt32BE(bytes.length);
+        hmac.update(length).update(bytes);
+      }
+      return hmac.digest();
+    },
+    sealing: { private: seed, public: createPublicKey(seed) },
+    fingerprint: derive('fingerprint'),
+  };
+}
+
+const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
+
+/** A random key of `length` characters of [a-z0-9]; 40 of them carry 206 bits. Known clients cut keys by `\w+`. */
+export function randomKey(length = 40): string {
+  let key = '';
+  while (key.length < length) {
+    for (const byte of randomBytes(length * 2)) {
+      // 252 = 7 * 36: above it a byte would favour the first letters.
+      if (byte < 252 && key.length < length) key += alphabet[byte % 36];
+    }
+  }
+  return key;
+}
+
+/** SHA-256; enough for keys that are random and long, which is why only they are hashed with it. */
+export function sha256(...parts: (string | Buffer)[]): Buffer {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+}

@@ -1,0 +1,50 @@
+/** Counters in the Prometheus text format: requests by route and status, their duration, the process. No label carries data of a person. */
+export interface Metrics {
+  observe(route: string, method: string, status: number, milliseconds: number): void;
+  render(): string;
+}
+
+const bounds = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
+
+export function createMetrics(): Metrics {
+  const series = new Map<string, { count: number; sum: number; buckets: number[] }>();
+  return {
+    observe(route, method, status, milliseconds) {
+      const labels = `route="${route}",method="${method}",status="${status}"`;
+      let one = series.get(labels);
+      if (one === undefined) {
+        one = { count: 0, sum: 0, buckets: new Array<number>(bounds.length).fill(0) };
+        series.set(labels, one);
+      }
+      one.count += 1;
+      one.sum += milliseconds;
+      const bucket = bounds.findIndex((bound) => milliseconds <= bound);
+      if (bucket >= 0) one.buckets[bucket]! += 1;
+    },
+    render() {
+      const lines = ['# HELP assent_request_seconds Time to answer a request.', '# TYPE assent_request_seconds histogram'];
+      for (const [labels, { count, sum, buckets }] of series) {
+        let total = 0;
+        for (const [index, bound] of bounds.entries()) {
+          total += buckets[index]!;
+          lines.push(`assent_request_seconds_bucket{${labels},le="${bound / 1000}"} ${total}`);
+        }
+        lines.push(`assent_request_seconds_bucket{${labels},le="+Inf"} ${count}`);
+        lines.push(`assent_request_seconds_sum{${labels}} ${sum / 1000}`, `assent_request_seconds_count{${labels}} ${count}`);
+      }
+      const { rss, heapUsed } = process.memoryUsage();
+      lines.push(
+        '# HELP process_resident_memory_bytes Resident memory.',
+        '# TYPE process_resident_memory_bytes gauge',
+        `process_resident_memory_bytes ${rss}`,
+        '# HELP nodejs_heap_used_bytes Heap in use.',
+        '# TYPE nodejs_heap_used_bytes gauge',
+        `nodejs_heap_used_bytes ${heapUsed}`,
+        '# HELP process_uptime_seconds Time since the start.',
+        '# TYPE process_uptime_seconds gauge',
+        `process_uptime_seconds ${Math.round(process.uptime())}`,
+      );
+      return `${lines.join('\n')}\n`;
+    },
+  };
+}

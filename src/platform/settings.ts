@@ -1,0 +1,156 @@
+/**
+ * Settings in the database, their last good version in memory. A change is announced by NOTIFY and, should that be lost
+ * (a transaction pooler drops it), found by asking for the version every two seconds.
+ */
+import Compile from 'typebox/compile';
+import type { Logger } from 'pino';
+import { type SettingName, type SettingRow, type SettingValue, settingNames, settings } from '../settings.ts';
+import { type Db, sql } from './db.ts';
+import { fail, refuse } from './failure.ts';
+
+export interface Settings {
+  /** The value in force: what an operator stored, else the default. */
+  get<N extends SettingName>(name: N): SettingValue<N>;
+  /** Reads all settings; a stored value that this version no longer accepts is logged and its default used. */
+  reload(db: Db): Promise<void>;
+  /** Reloads when another process has changed something. */
+  refresh(db: Db): Promise<void>;
+}
+
+/** One setting as operators see it. */
+export interface SettingView {
+  name: string;
+  value: unknown;
+  default: unknown;
+  description: string;
+  changed_at: string | null;
+  changed_by: string | null;
+}
+
+interface Stored {
+  name: string;
+  value: unknown;
+  changed_at: Date;
+  changed_by: string;
+}
+
+const rows: Record<string, SettingRow> = settings;
+const validators = new Map(settingNames.map((name) => [name, Compile(rows[name]!.schema)]));
+
+export const isSettingName = (name: string): name is SettingName => Object.hasOwn(settings, name);
+
+/** Says what is wrong with a value for a setting, each complaint with the place inside the value; empty when it is fine. */
+export function complaintsAbout(name: SettingName, value: unknown): { path: string[]; detail: string }[] {
+  const validator = validators.get(name)!;
+  if (!validator.Check(value)) {
+    return validator.Errors(value).map((error) => ({
+      path: error.instancePath.split('/').slice(1),
+      detail: error.message,
+    }));
+  }
+  const complaint = rows[name]!.check?.(value as never);
+  return complaint === undefined ? [] : [{ path: [], detail: complaint }];
+}
+
+/** Settings without a database yet: every setting has its default until `reload`. */
+export function openSettings(log: Logger): Settings {
+  let values = new Map<string, unknown>();
+  let version = -1;
+  const read = async (db: Db): Promise<number> =>
+    (await db.one<{ version: number }>(sql`select coalesce(max(id), 0)::int as version from setting_change`))!.version;
+  const store: Settings = {
+    get: (name) => (values.has(name) ? values.get(name) : rows[name]!.fallback) as SettingValue<typeof name>,
+    async reload(db) {
+      // The version first: a change that lands in between is read again rather than missed.
+      const next = await read(db);
+      const fresh = new Map<string, unknown>();
+      for (const { name, value } of await db.rows<Stored>(sql`select name, value from setting`)) {
+        if (!isSettingName(name)) continue;
+        const [complaint] = complaintsAbout(name, value);
+        if (complaint === undefined) fresh.set(name, value);
+        else log.error({ setting: name, reason: complaint.detail }, 'stored setting is not valid, its default is used');
+      }
+      values = fresh;
+      version = next;
+    },
+    async refresh(db) {
+      if ((await read(db)) !== version) await store.reload(db);
+    },
+  };
+  return store;
+}
+
+const view = (name: SettingName, stored: Stored | undefined): SettingView => ({
+  name,
+  value: stored === undefined ? rows[name]!.fallback : stored.value,
+  default: rows[name]!.fallback,
+  description: rows[name]!.description,
+  changed_at: stored === undefined ? null : stored.changed_at.toISOString(),
+  changed_by: stored === undefined ? null : stored.changed_by,
+});
+
+/** Every setting with its value and where it came from, in the catalogue's order. */
+export async function listSettings(db: Db): Promise<SettingView[]> {
+  const stored = await db.rows<Stored>(sql`select name, value, changed_at, changed_by from setting`);
+  return settingNames.map((name) =>
+    view(
+      name,
+      stored.find((row) => row.name === name),
+    ),
+  );
+}
+
+/** One setting. @throws not_found */
+export async function readSetting(db: Db, name: string): Promise<SettingView> {
+  if (!isSettingName(name)) fail('not_found');
+  return view(name, await db.one<Stored>(sql`select name, value, changed_at, changed_by from setting where name = ${name}`));
+}
+
+/**
+ * Stores a setting (or removes it, when `value` is undefined, so that the default counts again) with its history.
+ * @param changedBy who did it, as the history shows it
+ * @throws not_found for an unknown name, invalid with the places that are wrong
+ */
+export async function changeSetting(
+  db: Db,
+  name: string,
+  value: unknown,
+  { now, changedBy }: { now: Date; changedBy: string },
+): Promise<SettingView> {
+  if (!isSettingName(name)) fail('not_found');
+  if (value !== undefined) {
+    const complaints = complaintsAbout(name, value);
+    if (complaints.length > 0) {
+      refuse(...complaints.map(({ path, detail }) => ({ path: ['value', ...path], key: 'invalid.as_told', values: { detail } })));
+    }
+  }
+  await db.transaction(async (tx) => {
+    // One change at a time, so that versions become visible in order.
+    await tx.one(sql`select pg_advisory_xact_lock(hashtext('assent.setting'))`);
+    const json = value === undefined ? null : JSON.stringify(value);
+    await tx.run(sql`
+      insert into setting_change (name, value, previous, changed_at, changed_by)
+      values (${name}, ${json}::jsonb, (select value from setting where name = ${name}), ${now}, ${changedBy})`);
+    if (json === null) {
+      await tx.run(sql`delete from setting where name = ${name}`);
+    } else {
+      await tx.run(sql`
+        insert into setting (name, value, changed_at, changed_by) values (${name}, ${json}::jsonb, ${now}, ${changedBy})
+        on conflict (name) do update
+           set value = excluded.value, changed_at = excluded.changed_at, changed_by = excluded.changed_by`);
+    }
+    await tx.one(sql`select pg_notify('assent_setting', ${name})`);
+  });
+  return readSetting(db, name);
+}
+
+/** What a setting was and who changed it, newest first. @throws not_found */
+export async function settingHistory(
+  db: Db,
+  name: string,
+): Promise<{ value: unknown; previous: unknown; changed_at: string; changed_by: string }[]> {
+  if (!isSettingName(name)) fail('not_found');
+  const changes = await db.rows<{ value: unknown; previous: unknown; changed_at: Date; changed_by: string }>(sql`
+    select value, previous, changed_at, changed_by from setting_change where name = ${name} order by id desc limit 200`);
+  return changes.map((change) => ({ ...change, changed_at: change.changed_at.toISOString() }));
+}

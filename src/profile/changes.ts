@@ -1,0 +1,113 @@
+/** From a request to a change: the one place where bodies of profiles become `ProfileChange`s. */
+import type { Customer } from '../accounts/callers.ts';
+import { channels, type Flags } from '../consent/channels.ts';
+import type { Evidence } from '../consent/ledger.ts';
+import { type PhoneNumber, readPhone } from '../phone/numbers.ts';
+import { type Body, UploadedFile } from '../platform/body.ts';
+import type { Ctx } from '../platform/ctx.ts';
+import { type FieldRule, readFields } from '../platform/drf.ts';
+import { type Complaint, Failure, refuse } from '../platform/failure.ts';
+import type { Incoming, Request } from '../platform/http.ts';
+import { storePicture } from './avatar.ts';
+import { avatarUrl, profileColumns, profileNames, profileRules } from './fields.ts';
+import type { ProfileChange } from './profile.ts';
+
+/** How we know that somebody said something: kept with each consent event. */
+export function evidenceOf(incoming: Incoming, more: Evidence = {}): Evidence {
+  const agent = incoming.headers['user-agent'];
+  return { ip: incoming.ip, ...(agent === undefined ? {} : { user_agent: agent.slice(0, 500) }), request: incoming.id, ...more };
+}
+
+/** The consent flags among read values. */
+export const flagsAmong = (values: Readonly<Record<string, unknown>>): Flags =>
+  Object.fromEntries(channels.filter(({ flag }) => values[flag] !== undefined).map(({ flag }) => [flag, values[flag]])) as Flags;
+
+/** A phone of a body: null clears, blank text too. @throws invalid on `phone` */
+export function phoneAmong(ctx: Ctx, values: Readonly<Record<string, unknown>>): PhoneNumber | null | undefined {
+  const text = values['phone'] as string | null | undefined;
+  if (text === undefined) return undefined;
+  if (text === null || text === '') return null;
+  const phone = readPhone(ctx.settings, text);
+  if ('problem' in phone) refuse({ path: ['phone'], key: phone.problem });
+  return phone;
+}
+
+/** ETags of an If-Match header; undefined without one. */
+export function ifMatch(incoming: Incoming): string[] | undefined {
+  const header = incoming.headers['if-match'];
+  // Weak tags never match (RFC 9110, 13.1.1): left as they are, they equal none of ours.
+  return header?.split(',').map((tag) => tag.trim());
+}
+
+/**
+ * Reads a profile body as a change, and names unknown keys in `Assent-Ignored`.
+ * @param extra rules of the route besides the profile's own, returned as `rest`
+ * @throws invalid with all complaints at once
+ */
+export async function readChange(
+  ctx: Ctx,
+  request: Request<Customer>,
+  extra: readonly FieldRule[] = [],
+): Promise<{ change: ProfileChange; rest: Record<string, unknown> }> {
+  const { account } = request.actor;
+  const values = readValues(ctx, request.body, extra, request.method === 'PATCH');
+  nameIgnored(request, request.body, extra);
+  const complaints: Complaint[] = [];
+  const collect = <T>(work: () => T): T | undefined => {
+    try {
+      return work();
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      complaints.push(...error.complaints);
+      return undefined;
+    }
+  };
+  // The text that is stored already is no change, whatever the rules for new numbers say by now.
+  const phone = values['phone'] === account.phone ? undefined : collect(() => phoneAmong(ctx, values));
+  const sent = values['avatar'];
+  // A client that sends back what it read leaves the picture in place.
+  if (typeof sent === 'string' && sent.replace(/^https?:\/\/[^/]+/, '') !== avatarUrl('', account.avatar)) {
+    complaints.push({ path: ['avatar'], key: 'field.file' });
+  }
+  if (complaints.length > 0) refuse(...complaints);
+  const avatar = sent instanceof UploadedFile ? await storePicture(ctx, sent) : sent === null ? null : undefined;
+
+  const columns: Record<string, unknown> = {};
+  for (const name of profileColumns) if (values[name] !== undefined) columns[name] = values[name];
+  if (columns['attributes'] !== undefined) columns['attributes'] = keepReadOnly(ctx, columns['attributes'] as object, account.attributes);
+  const tags = ifMatch(request);
+  return {
+    rest: Object.fromEntries(extra.map(({ name }) => [name, values[name]])),
+    change: {
+      account: account.id,
+      columns,
+      flags: flagsAmong(values),
+      ...(phone === undefined ? {} : { phone }),
+      ...(avatar === undefined ? {} : { avatar }),
+      ...(tags === undefined ? {} : { ifMatch: tags }),
+      source: 'account',
+      evidence: evidenceOf(request, { session: request.actor.family }),
+    },
+  };
+}
+
+const readValues = (ctx: Ctx, body: Body, extra: readonly FieldRule[], partial: boolean): Record<string, unknown> =>
+  readFields(body, [...profileRules(ctx.settings), ...extra], partial);
+
+function nameIgnored(request: Incoming, body: Body, extra: readonly FieldRule[]): void {
+  if (typeof body.value !== 'object' || body.value === null) return;
+  const ignored = Object.keys(body.value).filter((name) => !profileNames.has(name) && !extra.some((rule) => rule.name === name));
+  if (ignored.length === 0) return;
+  // A header carries no more than names: what is no token is left out.
+  const names = ignored.filter((name) => /^[\w.-]{1,60}$/.test(name)).slice(0, 20);
+  request.setHeader('assent-ignored', names.length > 0 ? names.join(', ') : '?');
+}
+
+/** The new attributes, with the stored values of those keys that only the shop may write. */
+function keepReadOnly(ctx: Ctx, given: object, stored: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const locked: readonly string[] = ctx.settings.get('ATTRIBUTES_READ_ONLY_KEYS');
+  return Object.fromEntries([
+    ...Object.entries(given).filter(([key]) => !locked.includes(key)),
+    ...Object.entries(stored).filter(([key]) => locked.includes(key)),
+  ]);
+}

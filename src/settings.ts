@@ -1,0 +1,180 @@
+/**
+ * The catalogue of settings: what an operator changes while the service runs (Akinon calls them System and Dynamic
+ * Configuration). One row gives type, default, description, the command, the API and the documentation.
+ */
+import Type from 'typebox';
+import type { Static, TSchema } from 'typebox';
+
+export interface SettingRow<S extends TSchema = TSchema> {
+  readonly description: string;
+  readonly schema: S;
+  readonly fallback: Static<S>;
+  /** What the schema cannot say; returns the complaint, in English, for the operator. */
+  readonly check?: (value: Static<S>) => string | undefined;
+}
+
+const row = <S extends TSchema>(definition: SettingRow<S>): SettingRow<S> => definition;
+
+const seconds = (description: string, fallback: number, minimum = 1): SettingRow<ReturnType<typeof Type.Integer>> =>
+  row({ description, schema: Type.Integer({ minimum, maximum: 315_360_000 }), fallback });
+
+/** Profile fields that USER_REQUIRED_FIELDS may name; `profile/fields.ts` is held to this list by a test. */
+const requirable = ['first_name', 'last_name', 'phone', 'date_of_birth', 'gender', 'language_code'] as const;
+
+/** Throttle scopes and their default windows. Room is left for clients that repeat a failed call three times. */
+const scopes = {
+  login: { count: 60, duration: 60 },
+  register: { count: 60, duration: 60 },
+  'user-permissions': { count: 120, duration: 60 },
+  'profile-update': { count: 120, duration: 60 },
+  otp: { count: 60, duration: 60 },
+  token: { count: 60, duration: 60 },
+} as const;
+
+export type Scope = keyof typeof scopes;
+export const throttleScopes = Object.keys(scopes) as Scope[];
+
+const limit = Type.Object(
+  { count: Type.Integer({ minimum: 1 }), duration: Type.Integer({ minimum: 1, maximum: 86_400 }) },
+  { additionalProperties: false },
+);
+
+const isPattern = (value: string | null): string | undefined => {
+  if (value === null) return undefined;
+  try {
+    new RegExp(value, 'u');
+    return undefined;
+  } catch (error) {
+    return `is not a regular expression: ${error instanceof Error ? error.message : String(error)}`;
+  }
+};
+
+export const settings = {
+  USER_REQUIRED_FIELDS: row({
+    description: 'Profile fields that PUT must carry and that no change may leave blank.',
+    schema: Type.Array(Type.Enum([...requirable]), { uniqueItems: true }),
+    fallback: ['first_name', 'last_name'],
+  }),
+  GENDERS_AS_OBJECTS: row({
+    description: 'Show `genders` as [{value,label}] as in the Akinon guides, instead of a list of strings.',
+    schema: Type.Boolean(),
+    fallback: false,
+  }),
+  ATTRIBUTES_READ_ONLY_KEYS: row({
+    description: 'Keys of the profile’s `attributes` that customers cannot write; a write keeps their stored values.',
+    schema: Type.Array(Type.String({ minLength: 1, maxLength: 100 }), { uniqueItems: true, maxItems: 100 }),
+    fallback: [] as string[],
+  }),
+  DEFAULT_LANGUAGE: row({
+    description: 'Language of texts when the request names none that is known.',
+    schema: Type.Enum(['en', 'tr', 'nl', 'fr']),
+    fallback: 'en',
+  }),
+  SESSION_COOKIE_NAME: row({
+    description: 'Name of the session cookie that is set; both names are accepted.',
+    schema: Type.Enum(['sessionid', 'osessionid']),
+    fallback: 'sessionid',
+  }),
+  SESSION_AGE: seconds('Life of a customer session, in seconds from its last sign-in.', 1_209_600, 60),
+  CSRF_TRUSTED_ORIGINS: row({
+    description: 'Origins besides our own host from which browsers may send unsafe requests, e.g. https://shop.example.',
+    schema: Type.Array(Type.String({ pattern: '^https?://[^/\\s]+$', maxLength: 300 }), { uniqueItems: true, maxItems: 200 }),
+    fallback: [] as string[],
+  }),
+  THROTTLING_SETTINGS: row({
+    description:
+      'Requests allowed per scope and caller: {"scope":{"count":N,"duration":seconds}}. A scope not named keeps its default; null lifts its limit.',
+    schema: Type.Partial(Type.Object(Object.fromEntries(throttleScopes.map((scope) => [scope, Type.Union([limit, Type.Null()])])), {
+      additionalProperties: false,
+    })),
+    fallback: scopes as Partial<Record<Scope, { count: number; duration: number } | null>>,
+  }),
+  PASSWORD_MIN_LENGTH: row({
+    description: 'Shortest password accepted at registration and change, in characters.',
+    schema: Type.Integer({ minimum: 8, maximum: 128 }),
+    fallback: 8,
+  }),
+  PASSWORD_RESET_URL: row({
+    description:
+      'Page of the shop front that resets a password; {uid} and {token} are filled in. Null: a page of our own at PUBLIC_URL.',
+    schema: Type.Union([Type.String({ pattern: '^https?://.*\\{token\\}', maxLength: 1000 }), Type.Null()]),
+    fallback: null as string | null,
+  }),
+  PASSWORD_RESET_AGE: seconds('Life of a password reset link, in seconds.', 3600, 300),
+  EMAIL_CHANGE_AGE: seconds('Life of an e-mail change link, in seconds.', 86_400, 300),
+  USER_PHONE_REGEX: row({
+    description: 'Regular expression that a phone number must match as the client writes it; null: any possible number.',
+    schema: Type.Union([Type.String({ maxLength: 500 }), Type.Null()]),
+    fallback: null as string | null,
+    check: isPattern,
+  }),
+  PHONE_DEFAULT_REGION: row({
+    description: 'ISO 3166 region in which a phone number without country code is read.',
+    schema: Type.String({ pattern: '^[A-Z]{2}$' }),
+    fallback: 'TR',
+  }),
+  PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE: row({
+    description: 'A phone number can be held by one active account only.',
+    schema: Type.Boolean(),
+    fallback: false,
+  }),
+  PHONE_CHANGE_REQUIRES_CODE: row({
+    description: '/users/profile/ refuses a new phone number and points to /users/profile-with-loyalty/, which proves it.',
+    schema: Type.Boolean(),
+    fallback: false,
+  }),
+  SMS_OTP_EXPIRE_TIME: row({
+    description: 'Life of a code, in seconds; 0: it does not expire.',
+    schema: Type.Integer({ minimum: 0, maximum: 86_400 }),
+    fallback: 180,
+  }),
+  OTP_MAX_SUBMISSIONS: row({
+    description: 'Codes a customer may try before a new one must be asked for.',
+    schema: Type.Integer({ minimum: 1, maximum: 20 }),
+    fallback: 5,
+  }),
+  OTP_RESEND_SECONDS: row({
+    description: 'Seconds between two codes of one account.',
+    schema: Type.Integer({ minimum: 0, maximum: 3600 }),
+    fallback: 30,
+  }),
+  SMS_BUDGET: row({
+    description:
+      'Codes sent at most: per number and hour, per account and day, per client address and hour, per country and day. null lifts one.',
+    schema: Type.Object(
+      {
+        number_hour: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
+        account_day: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
+        address_hour: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
+        country_day: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
+      },
+      { additionalProperties: false },
+    ),
+    fallback: { number_hour: 5, account_day: 10, address_hour: 20, country_day: 1000 } as { number_hour: number | null; account_day: number | null; address_hour: number | null; country_day: number | null },
+  }),
+  SMS_COUNTRIES: row({
+    description: 'ISO 3166 regions to which codes are sent; null: all.',
+    schema: Type.Union([Type.Array(Type.String({ pattern: '^[A-Z]{2}$' }), { uniqueItems: true }), Type.Null()]),
+    fallback: null as string[] | null,
+  }),
+  CUSTOMER_LOYALTY_CARD_SERVICE: row({
+    description: 'Name of the loyalty connector that follows the profile. This release knows `none`.',
+    schema: Type.Object({ connector: Type.Enum(['none']) }, { additionalProperties: false }),
+    fallback: { connector: 'none' },
+  }),
+  BASKET_CONSENT_TTL: seconds('How long flags ticked at checkout are held for a basket, in seconds.', 2_592_000, 60),
+  MAIL_FROM: row({
+    description: 'Sender of mails.',
+    schema: Type.String({ minLength: 3, maxLength: 320, pattern: '@' }),
+    fallback: 'Assent <no-reply@localhost>',
+  }),
+  SMS_PROVIDER: row({
+    description: 'How codes go out. `console` prints them to the server’s output: for development only.',
+    schema: Type.Object({ provider: Type.Enum(['console']) }, { additionalProperties: false }),
+    fallback: { provider: 'console' },
+  }),
+} satisfies Record<string, SettingRow>;
+
+export type SettingName = keyof typeof settings;
+export type SettingValue<N extends SettingName> = (typeof settings)[N]['fallback'];
+export const settingNames = Object.keys(settings) as SettingName[];

@@ -1,0 +1,64 @@
+/** `POST /api/token`: opaque access and refresh tokens (RFC 6749; rotation and reuse detection by RFC 9700). */
+import { closeFamily, openSession, useRefreshToken } from '../accounts/sessions.ts';
+import { checkCredentials } from '../accounts/sign-in.ts';
+import { type Ctx, transaction } from '../platform/ctx.ts';
+import { sql } from '../platform/db.ts';
+import { Failure, fail } from '../platform/failure.ts';
+
+/** One hour, as documented. */
+const ACCESS_SECONDS = 3600;
+/** "After a long period of inactivity": each use begins it anew. */
+const REFRESH_SECONDS = 90 * 86_400;
+
+export interface Tokens {
+  readonly access_token: string;
+  readonly token_type: 'Bearer';
+  readonly expires_in: number;
+  readonly refresh_token: string;
+}
+
+async function issue(ctx: Ctx, account: number, about: { client?: string; device?: string; family?: string }): Promise<Tokens> {
+  const keys = await openSession(ctx, account, { access: { seconds: ACCESS_SECONDS }, refresh: { seconds: REFRESH_SECONDS } }, about);
+  return { access_token: keys.access, token_type: 'Bearer', expires_in: ACCESS_SECONDS, refresh_token: keys.refresh };
+}
+
+/**
+ * Tokens for a name and a password: only for the shop's own clients that were allowed it. One pair per account, client
+ * and device: asking again ends the one before.
+ * @throws invalid_client, invalid_grant
+ */
+export async function passwordGrant(
+  ctx: Ctx,
+  request: { client_id: string; username: string; password: string; device_id?: string; device_name?: string },
+): Promise<Tokens> {
+  const client = await ctx.db.one<{ password_grant: boolean }>(sql`
+    select password_grant from oauth_client where id = ${request.client_id}`);
+  if (client === undefined) fail('invalid_client');
+  if (!client.password_grant) fail('unsupported_grant_type', { values: { grant: 'password' } });
+  const account = await checkCredentials(ctx, request.username, request.password).catch((error: unknown) => {
+    throw error instanceof Failure && error.code === 'invalid_credentials' ? new Failure('invalid_grant') : error;
+  });
+  const device = request.device_id;
+  if (device !== undefined) {
+    await ctx.db.run(sql`
+      delete from session where account = ${account} and client = ${request.client_id} and device = ${device} and kind in ('access', 'refresh')`);
+  }
+  return issue(ctx, account, { client: request.client_id, ...(device === undefined ? {} : { device }) });
+}
+
+/** New tokens for a refresh token, which works once. @throws invalid_grant */
+export async function refreshGrant(ctx: Ctx, refreshToken: string): Promise<Tokens> {
+  if (!/^\w{16,256}$/.test(refreshToken)) fail('invalid_grant');
+  // The reuse that ends a family must stay ended: outside the transaction that issues new ones.
+  const { account, family, client, device } = await useRefreshToken(ctx, refreshToken);
+  return transaction(ctx, (tx) =>
+    issue(tx, account, { family, ...(client === null ? {} : { client }), ...(device === null ? {} : { device }) }),
+  );
+}
+
+/** Ends the family of a token, whichever kind it is (RFC 7009); an unknown one is no error. */
+export async function revoke(ctx: Ctx, hash: Buffer): Promise<void> {
+  const found = await ctx.db.one<{ family: string }>(sql`
+    select family from session where key_hash = ${hash} and kind in ('access', 'refresh')`);
+  if (found !== undefined) await closeFamily(ctx, found.family);
+}
