@@ -1,5 +1,5 @@
 /** One embedded engine for the whole run, with a migrated template that each test file clones (30–50 ms). */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
@@ -22,7 +22,8 @@ export const TEMPLATE = 'assent_template';
 export const SECRET = 'a secret key of the tests, and of nothing else';
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const folder = await mkdtemp(join(tmpdir(), 'assent-test-'));
+  // The engine makes the folder, so that its user can enter also when we are root.
+  const folder = join(tmpdir(), `assent-test-${process.pid}-${Date.now()}`);
   // Durability is proven elsewhere (`npm run prove`); here it would only cost time.
   const engine = await startEngine({
     folder,

@@ -2,7 +2,7 @@
  * The HTTP server: routes are data, and a route says who may call it or it does not exist. Three dialects share it; what
  * differs between them (accepted types, error shapes, headers) is a `Dialect`.
  */
-import fastifyCookie from '@fastify/cookie';
+import { parseCookie } from 'cookie';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { TSchema } from 'typebox';
 import type { Scope } from '../settings.ts';
@@ -10,6 +10,7 @@ import { type Body, readBody } from './body.ts';
 import type { Ctx } from './ctx.ts';
 import { Failure, fail } from './failure.ts';
 import { chooseLanguage, type Language } from './language.ts';
+import type { Settings } from './settings.ts';
 import { allowanceHeaders, throttle } from './throttle.ts';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -128,14 +129,89 @@ export interface HttpOptions {
   readonly observe?: (route: string, method: string, status: number, milliseconds: number) => void;
 }
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    exchange: Exchange | null;
+  }
+}
+
 const MIB = 1024 * 1024;
 const methods: readonly Method[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
-interface State {
-  incoming: Incoming;
-  dialect: Dialect;
-  actor?: Actor;
-  started: number;
+/** Languages by dialect and header: a handful of headers make nearly all requests. */
+const languages = new Map<string, Language>();
+
+/** One request and what is known of it so far. What most routes never ask for is worked out when it is asked for. */
+class Exchange implements Request<Actor> {
+  readonly id: string;
+  readonly method: string;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly started = performance.now();
+  readonly dialect: Dialect;
+  /** Headers of the answer, whatever it will be. */
+  readonly answerHeaders: Record<string, string | string[]>;
+  actor: Actor = {};
+  body: Body = { kind: 'none', value: undefined };
+  readonly #request: FastifyRequest;
+  readonly #settings: Settings;
+  #cookies: Readonly<Record<string, string | undefined>> | undefined;
+  #language: Language | undefined;
+
+  constructor(request: FastifyRequest, dialect: Dialect, settings: Settings) {
+    this.#request = request;
+    this.#settings = settings;
+    this.id = request.id;
+    this.method = request.method;
+    this.headers = request.headers as Record<string, string | undefined>;
+    this.dialect = dialect;
+    this.answerHeaders = dialect.headers(this);
+    this.answerHeaders['x-request-id'] = this.id;
+  }
+
+  get path(): string {
+    return this.#request.url.split('?', 1)[0]!;
+  }
+  get params(): Readonly<Record<string, string>> {
+    return this.#request.params as Record<string, string>;
+  }
+  get query(): Incoming['query'] {
+    return this.#request.query as Incoming['query'];
+  }
+  get ip(): string {
+    return this.#request.ip;
+  }
+  get secure(): boolean {
+    return this.#request.protocol === 'https';
+  }
+  get origin(): string {
+    return `${this.#request.protocol}://${this.#request.host}`;
+  }
+  get cookies(): Readonly<Record<string, string | undefined>> {
+    this.#cookies ??= parseCookie(this.headers['cookie'] ?? '');
+    return this.#cookies;
+  }
+  get language(): Language {
+    this.#language ??= this.#chooseLanguage();
+    return this.#language;
+  }
+  setHeader(name: string, value: string): void {
+    this.answerHeaders[name] = value;
+  }
+
+  #chooseLanguage(): Language {
+    const set = this.#settings.get('DEFAULT_LANGUAGE') as Language;
+    const fallback = this.dialect.languages.includes(set) ? set : 'en';
+    const header = this.headers['accept-language'];
+    if (header === undefined) return fallback;
+    const key = `${this.dialect.name} ${fallback} ${header}`;
+    let language = languages.get(key);
+    if (language === undefined) {
+      if (languages.size > 1000) languages.clear();
+      language = chooseLanguage(header, this.dialect.languages, fallback);
+      languages.set(key, language);
+    }
+    return language;
+  }
 }
 
 /** `X-Request-Id` of a caller is kept when it is harmless, so that one id runs through all logs. */
@@ -168,50 +244,32 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
       void answerFailure(error, request, reply);
     },
   });
-  await app.register(fastifyCookie);
-  const states = new WeakMap<FastifyRequest, State>();
+  app.decorateRequest('exchange', null);
 
   const dialectOf = (path: string): Dialect =>
     dialects.find((dialect) => dialect.prefixes.some((prefix) => path === prefix || path.startsWith(`${prefix}/`))) ?? fallback;
 
-  const begin = (request: FastifyRequest, reply: FastifyReply, dialect: Dialect): State => {
-    const headers = request.headers as Record<string, string | undefined>;
-    const incoming: Incoming = {
-      id: request.id,
-      method: request.method,
-      path: request.url.split('?', 1)[0]!,
-      params: request.params as Record<string, string>,
-      query: request.query as Record<string, string | string[] | undefined>,
-      headers,
-      cookies: request.cookies ?? {},
-      ip: request.ip,
-      secure: request.protocol === 'https',
-      get origin() {
-        return `${request.protocol}://${request.host}`;
-      },
-      language: chooseLanguage(headers['accept-language'], dialect.languages, defaultLanguage(dialect)),
-      setHeader: (name, value) => void reply.header(name, value),
-    };
-    const state = { incoming, dialect, started: performance.now() };
-    states.set(request, state);
-    reply.headers(dialect.headers(incoming));
-    reply.header('x-request-id', request.id);
-    return state;
+  const begin = (request: FastifyRequest, dialect: Dialect): Exchange => {
+    const exchange = new Exchange(request, dialect, ctx.settings);
+    request.exchange = exchange;
+    return exchange;
   };
 
-  const defaultLanguage = (dialect: Dialect): Language => {
-    const set = ctx.settings.get('DEFAULT_LANGUAGE') as Language;
-    return dialect.languages.includes(set) ? set : 'en';
-  };
-
-  const send = (reply: FastifyReply, dialect: Dialect, answer: Answer): FastifyReply => {
-    reply.code(answer.status);
-    if (answer.headers !== undefined) reply.headers(answer.headers);
-    if (answer.body === undefined) return reply.header('content-length', '0').send();
-    if (typeof answer.body === 'string' || Buffer.isBuffer(answer.body)) return reply.send(answer.body);
-    if (!reply.hasHeader('content-type')) reply.header('content-type', dialect.jsonType);
-    // Bytes, because the framework adds a charset to the type of a text.
-    return reply.send(Buffer.from(dialect.stringify(answer.body)));
+  /** Writes the answer in one piece, past the framework's own sending: head and body in one packet, no header twice. */
+  const send = (reply: FastifyReply, { dialect, answerHeaders }: Exchange, { status, headers, body }: Answer): FastifyReply => {
+    if (headers !== undefined) Object.assign(answerHeaders, headers);
+    let payload: string | Buffer = '';
+    if (typeof body === 'string' || Buffer.isBuffer(body)) {
+      payload = body;
+    } else if (body !== undefined) {
+      answerHeaders['content-type'] ??= dialect.jsonType;
+      payload = dialect.stringify(body);
+    }
+    if (status !== 204) answerHeaders['content-length'] = String(Buffer.byteLength(payload));
+    reply.hijack();
+    reply.raw.writeHead(status, answerHeaders);
+    reply.raw.end(payload);
+    return reply;
   };
 
   const toFailure = (error: unknown): Failure => {
@@ -224,15 +282,18 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
   };
 
   const answerFailure = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
-    const state = states.get(request) ?? begin(request, reply, dialectOf(request.url.split('?', 1)[0]!));
+    const exchange = request.exchange ?? begin(request, dialectOf(request.url.split('?', 1)[0]!));
     const failure = toFailure(error);
     if (failure.status >= 500) {
       const cause = failure.cause ?? failure;
       const level = failure.code === 'internal' ? 'error' : 'warn';
       ctx.log[level]({ request: request.id, code: failure.code, err: cause }, 'request failed');
     }
-    const answer = state.dialect.refuse(failure, state.incoming);
-    return send(reply, state.dialect, { ...answer, headers: { ...failure.headers, ...answer.headers } });
+    // A body that was not read to its end leaves the connection unusable: the framework asks to close it then.
+    const connection = reply.getHeader('connection');
+    if (typeof connection === 'string') exchange.setHeader('connection', connection);
+    const answer = exchange.dialect.refuse(failure, exchange);
+    return send(reply, exchange, { ...answer, headers: { ...failure.headers, ...answer.headers } });
   };
 
   app.setErrorHandler(answerFailure);
@@ -242,8 +303,7 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 
   app.addHook('onResponse', async (request, reply) => {
-    const state = states.get(request);
-    const milliseconds = state === undefined ? 0 : performance.now() - state.started;
+    const milliseconds = request.exchange === null ? 0 : performance.now() - request.exchange.started;
     const path = request.routeOptions.url ?? 'unknown';
     observe?.(path, request.method, reply.statusCode, milliseconds);
     ctx.log.info(
@@ -267,27 +327,25 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
         url,
         exposeHeadRoute: true,
         bodyLimit: entry?.bodyLimit ?? MIB,
-        async onRequest(request, reply) {
-          const state = begin(request, reply, rule.dialect);
-          reply.header('allow', allowed);
-          rule.dialect.accept(state.incoming);
-          state.actor = await rule.who.admit(ctx, state.incoming);
+        async onRequest(request) {
+          const exchange = begin(request, rule.dialect);
+          exchange.answerHeaders['allow'] = allowed;
+          rule.dialect.accept(exchange);
+          exchange.actor = await rule.who.admit(ctx, exchange);
           if (rule.throttle !== undefined) {
-            const caller = state.actor.caller ?? `ip:${state.incoming.ip}`;
-            const allowance = await throttle(ctx, rule.throttle, caller);
-            if (allowance !== undefined) reply.headers(allowanceHeaders(allowance));
+            const allowance = await throttle(ctx, rule.throttle, exchange.actor.caller ?? `ip:${exchange.ip}`);
+            if (allowance !== undefined) Object.assign(exchange.answerHeaders, allowanceHeaders(allowance));
           }
           if (entry === undefined && method !== 'OPTIONS') fail('method_not_allowed', { values: { method } });
         },
         async handler(request, reply) {
-          const { incoming, actor, dialect } = states.get(request)!;
+          const exchange = request.exchange!;
+          const { dialect } = exchange;
           const reads = rule.reads ?? dialect.reads;
-          if (entry === undefined) return send(reply, dialect, dialect.describe({ summary: rule.summary, allow: allowed, reads }));
-          dialect.checkQuery?.(incoming.query, entry.query ?? {});
-          const body = await readBody(request.body as Buffer | undefined, incoming, reads);
-          // Assigned, not spread: spreading would run the getter of `origin` for every request.
-          const full = Object.assign(Object.create(incoming) as Request<Actor>, { actor, body });
-          return send(reply, dialect, await entry.run(ctx, full));
+          if (entry === undefined) return send(reply, exchange, dialect.describe({ summary: rule.summary, allow: allowed, reads }));
+          dialect.checkQuery?.(exchange.query, entry.query ?? {});
+          exchange.body = await readBody(request.body as Buffer | undefined, exchange, reads);
+          return send(reply, exchange, await entry.run(ctx, exchange));
         },
       });
     }

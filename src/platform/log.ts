@@ -13,11 +13,6 @@ export function createLog(level: string, stream?: DestinationStream): Logger {
       level,
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
-      // Belt and braces: no caller puts these in, and should one ever do, they do not come out.
-      redact: {
-        paths: ['password', 'code', 'token', 'key', 'email', 'phone', 'uid', '*.password', '*.code', '*.token', '*.email', '*.phone'],
-        censor: '[redacted]',
-      },
       serializers: { err: (error: unknown) => ({ ...describeError(error) }) },
     },
     out,

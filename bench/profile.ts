@@ -1,0 +1,202 @@
+/**
+ * `npm run bench -- profile`: GET and PATCH of /users/profile/ at 64 connections, interleaved with fixed JSON from the
+ * same Fastify, with the same verbs one by one, and with pgbench making the same change in one statement.
+ */
+import { type ChildProcess, execFile, fork, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs, promisify } from 'node:util';
+import { systemClock } from '../src/platform/ctx.ts';
+import { type Database, openDatabase, prepared, sql } from '../src/platform/db.ts';
+import { startEngine } from '../src/platform/engine/engine.ts';
+import { migrateJobs } from '../src/platform/jobs.ts';
+import { deriveKeys } from '../src/platform/keys.ts';
+import { createLog } from '../src/platform/log.ts';
+import { migrate } from '../src/platform/migrate.ts';
+import { openSettings } from '../src/platform/settings.ts';
+import { CONNECTIONS, CSRF, drive, generator, type Result, sessionKey } from './load.ts';
+
+const SECRET = 'a secret key of the benchmarks, and of nothing else';
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** Accounts with a number, a session, and two consents each, their events sealed like any others. */
+async function seed(db: Database, accounts: number): Promise<void> {
+  const statements = [
+    `insert into contact_point (kind, value, address_hash, created_at)
+     select kind, kind || n, sha256((kind || n)::bytea), now() from generate_series(1, $1) n, (values ('email'), ('phone')) k (kind) order by n, kind`,
+    `insert into account (id, email, first_name, last_name, phone, phone_e164, language_code, email_point, phone_point, date_joined)
+     select n, 'person' || n || '@example.com', 'Ada', 'Yılmaz', '0532' || lpad(n::text, 7, '0'), '+90532' || lpad(n::text, 7, '0'), 'tr', e.id, p.id, now()
+       from generate_series(1, $1) n join contact_point e on e.value = 'email' || n join contact_point p on p.value = 'phone' || n`,
+    `insert into session (key_hash, kind, account, family, created_at, expires_at)
+     select sha256(('bench' || lpad(n::text, 20, '0'))::bytea), 'cookie', n, gen_random_uuid(), now(), now() + interval '1 day' from generate_series(1, $1) n`,
+    `insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash)
+     select gen_random_uuid(), case channel when 'email' then email_point else phone_point end, id, channel, 'marketing', 'grant', now(), now(), 'import', 'bench',
+            sha256('e'), sha256((id || channel)::bytea) from account, (values ('email'), ('sms')) c (channel) where id <= $1`,
+    `insert into consent_state select contact_point, channel, purpose, 'granted', occurred_at, id from consent_event where $1 > 0`,
+  ];
+  for (const statement of statements) await db.run(prepared(statement, accounts));
+  for (const table of ['contact_point', 'account', 'session', 'consent_event', 'consent_state']) await db.run(prepared(`vacuum analyze ${table}`));
+}
+
+/** The same change as a PATCH makes: session, row, event, evidence, queue and state, in one statement. */
+const pgbenchScript = (accounts: number): string => `
+\\set n random(1, ${accounts})
+\\set name random(1, 1000000)
+with me as (
+  select a.id, a.phone_point, case when s2.state = 'granted' then 'withdrawn' else 'granted' end as next
+    from session s join account a on a.id = s.account and a.is_active
+    left join consent_state s2 on s2.contact_point = a.phone_point and s2.channel = 'sms' and s2.purpose = 'marketing'
+   where s.key_hash = sha256(('bench' || lpad(:n::text, 20, '0'))::bytea) and s.expires_at > now()
+), saved as (
+  update account a set first_name = 'Ada ' || :name, version = a.version + 1 from me where a.id = me.id
+), event as (
+  insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash)
+  select gen_random_uuid(), phone_point, id, 'sms', 'marketing', case next when 'granted' then 'grant' else 'withdraw' end, now(), now(), 'account',
+         'account:' || id, sha256('evidence'), sha256('line') from me returning id, contact_point, occurred_at
+), known as (
+  insert into consent_evidence select id, '\\x00112233445566778899aabbccddeeff', '{"ip":"127.0.0.1","request":"bench","session":"bench"}' from event
+), queued as (
+  insert into ledger_unsealed select id from event
+)
+insert into consent_state as s select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id from event e, me
+on conflict (contact_point, channel, purpose) do update set state = excluded.state, since = excluded.since, event = excluded.event;
+`;
+
+function findPgbench(): string | undefined {
+  const places = ['pgbench'];
+  try {
+    for (const version of readdirSync('/usr/lib/postgresql').sort().reverse()) places.push(`/usr/lib/postgresql/${version}/bin/pgbench`);
+  } catch {
+    // Not Debian.
+  }
+  return places.find((place) => spawnSync(place, ['--version']).status === 0);
+}
+
+async function pgbench(program: string, socket: string, file: string, seconds: number): Promise<Result> {
+  const args = ['-h', socket, '-p', '5432', '-U', 'assent', '-n', '-M', 'prepared', '-c', String(CONNECTIONS), '-j', '1', '-T', String(seconds), '-f', file, 'assent'];
+  const { stdout } = await promisify(execFile)(program, args);
+  const rate = Number(/tps = ([\d.]+)/.exec(stdout)![1]);
+  const answers = Number(/actually processed: (\d+)/.exec(stdout)![1]);
+  const average = Number(/latency average = ([\d.]+)/.exec(stdout)![1]);
+  return { rate, p50: average, p99: Number.NaN, answers, bad: Number(/failed transactions: (\d+)/.exec(stdout)?.[1] ?? 0) };
+}
+
+async function start(env: Record<string, string>): Promise<{ child: ChildProcess; origin: string }> {
+  const child = fork(join(import.meta.dirname, 'server.ts'), { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  if (process.env['ASSENT_BENCH_PINNED'] !== undefined) spawnSync('taskset', ['-a', '-p', '-c', '0', String(child.pid)]);
+  const [{ port }] = (await once(child, 'message')) as [{ port: number }];
+  return { child, origin: `http://127.0.0.1:${port}` };
+}
+
+const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+const total = async (db: Database): Promise<number> => (await db.one<{ sum: number }>(sql`select sum(version)::bigint as sum from account`))!.sum;
+
+/** Options: --accounts N, --rounds N, --seconds N */
+export async function run(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: { accounts: { type: 'string', default: '100000' }, rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '4' } },
+  });
+  const [accounts, rounds, seconds] = [Number(values.accounts), Number(values.rounds), Number(values.seconds)];
+  // The engine makes the folder, so that its user can enter also when we are root.
+  const folder = join(tmpdir(), `assent-bench-${process.pid}-${Date.now()}`);
+  const engine = await startEngine({ folder, log: () => {}, settings: { max_connections: '200' } });
+  const children: ChildProcess[] = [];
+  const db = openDatabase({ connection: engine.connection, max: 3 });
+  try {
+    say(`Making ${accounts} accounts …`);
+    const log = createLog('silent');
+    await migrate(db);
+    await migrateJobs({ db, clock: systemClock, settings: openSettings(log), keys: deriveKeys(SECRET), log }, engine.connection);
+    await db.run(sql`insert into installation (key_fingerprint, created_at) values (${deriveKeys(SECRET).fingerprint}, now())`);
+    await db.run(prepared('set statement_timeout = 0'));
+    await seed(db, accounts);
+
+    const { host } = engine.connection;
+    const env = { SECRET_KEY: SECRET, DATABASE_URL: `postgres:///assent?host=${encodeURIComponent(host)}&user=assent`, FIXED: '{}' };
+    const probe = await start(env);
+    const cookie = `sessionid=${sessionKey(1)}; csrftoken=${CSRF}`;
+    const example = await (await fetch(`${probe.origin}/users/profile/`, { headers: { cookie } })).text();
+    if (JSON.parse(example).id !== 1) throw new Error(`the first profile is wrong: ${example}`);
+    probe.child.kill('SIGTERM');
+    const batched = await start({ ...env, FIXED: example });
+    const alone = await start({ ...env, ONE_BY_ONE: '1' });
+    children.push(batched.child, alone.child);
+
+    const program = findPgbench();
+    const script = join(folder, 'change.sql');
+    writeFileSync(script, pgbenchScript(accounts));
+    const profile = '/users/profile/';
+    const contestants: Record<string, () => Promise<Result>> = {
+      'fixed JSON': () => drive(batched.origin, { method: 'GET', path: '/bench/fixed', sessions: accounts }, seconds),
+      GET: () => drive(batched.origin, { method: 'GET', path: profile, sessions: accounts }, seconds),
+      'GET one by one': () => drive(alone.origin, { method: 'GET', path: profile, sessions: accounts }, seconds),
+      PATCH: () => drive(batched.origin, { method: 'PATCH', path: profile, sessions: accounts }, seconds),
+      'PATCH one by one': () => drive(alone.origin, { method: 'PATCH', path: profile, sessions: accounts }, seconds),
+      ...(program === undefined ? {} : { pgbench: () => pgbench(program, host, script, seconds) }),
+    };
+    const results = new Map<string, Result[]>(Object.keys(contestants).map((name) => [name, []]));
+    // Once unmeasured: code is compiled, plans are made, pages are in memory.
+    for (const contest of Object.values(contestants)) await contest();
+    for (let round = 1; round <= rounds; round += 1) {
+      for (const [name, contest] of Object.entries(contestants)) {
+        const before = await total(db);
+        const result = await contest();
+        const written = (await total(db)) - before;
+        if (result.bad > 0) throw new Error(`${name}: ${result.bad} answers were not 2xx`);
+        // What was acknowledged is stored; what was under way at the end may be stored too.
+        const expected = name.startsWith('PATCH') || name === 'pgbench' ? result.answers : 0;
+        if (written < expected || written > expected + CONNECTIONS) throw new Error(`${name}: ${expected} acknowledged, ${written} written`);
+        results.get(name)!.push(result);
+      }
+    }
+    await checkAnswers(batched.origin, db, accounts);
+    report(results, `${cpus().length} × ${cpus()[0]!.model}, Node ${process.versions.node}, PostgreSQL 18 embedded, ${generator}, ${accounts} accounts, ${rounds} × ${seconds} s`);
+    if (program === undefined) say('pgbench is not installed (Debian: postgresql-contrib): no ratio for PATCH.');
+  } finally {
+    for (const child of children) {
+      child.kill('SIGTERM');
+      await Promise.race([once(child, 'exit'), new Promise((done) => setTimeout(done, 5000))]);
+      child.kill('SIGKILL');
+    }
+    await db.close();
+    await engine.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** After all that, answers are those of the database. */
+async function checkAnswers(origin: string, db: Database, accounts: number): Promise<void> {
+  for (let i = 0; i < 200; i += 1) {
+    const n = 1 + Math.floor(Math.random() * accounts);
+    const answer = (await (await fetch(`${origin}/users/profile/`, { headers: { cookie: `sessionid=${sessionKey(n)}` } })).json()) as Record<string, unknown>;
+    const row = await db.one<{ first_name: string; sms: boolean }>(sql`
+      select first_name, exists (select from consent_state s where s.contact_point = phone_point and channel = 'sms' and state = 'granted') as sms
+        from account where id = ${n}`);
+    if (answer['id'] !== n || answer['first_name'] !== row!.first_name || answer['sms_allowed'] !== row!.sms) throw new Error(`profile ${n} is wrong`);
+  }
+}
+
+function report(results: Map<string, Result[]>, machine: string): void {
+  say(`\n${machine}\n`);
+  say('                       median/s   p50 ms   p99 ms');
+  const rate = (name: string): number => median((results.get(name) ?? []).map((result) => result.rate));
+  for (const [name, rounds] of results) {
+    const [p50, p99] = [median(rounds.map((r) => r.p50)), median(rounds.map((r) => r.p99))];
+    say(`${name.padEnd(20)} ${rate(name).toFixed(0).padStart(10)} ${p50.toFixed(1).padStart(8)} ${(Number.isNaN(p99) ? '–' : p99.toFixed(1)).padStart(8)}`);
+  }
+  const ratio = (title: string, a: string, b: string, goal?: number): void => {
+    if (!results.has(a) || !results.has(b)) return;
+    // Pairs of one round, so that a slow minute of the machine hits both.
+    const pairs = results.get(a)!.map((result, index) => result.rate / results.get(b)![index]!.rate);
+    const value = median(pairs);
+    say(`${title.padEnd(32)} ${value.toFixed(2)}${goal === undefined ? '' : `   goal ${goal.toFixed(2)}: ${value >= goal ? 'reached' : 'missed'}`}`);
+  };
+  say('');
+  ratio('GET / fixed JSON', 'GET', 'fixed JSON', 0.6);
+  ratio('GET / GET one by one', 'GET', 'GET one by one');
+  ratio('PATCH / pgbench', 'PATCH', 'pgbench', 2);
+  ratio('PATCH / PATCH one by one', 'PATCH', 'PATCH one by one');
+}
