@@ -91,7 +91,15 @@ async function start(env: Record<string, string>): Promise<{ child: ChildProcess
 }
 
 const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
-const total = async (db: Database): Promise<number> => (await db.one<{ sum: number }>(sql`select sum(version)::bigint as sum from account`))!.sum;
+/** Changes written so far, once what was under way when the load ended is written too. */
+async function total(db: Database): Promise<number> {
+  for (let last = -1; ; ) {
+    const { sum } = (await db.one<{ sum: number }>(sql`select sum(version)::bigint as sum from account`))!;
+    if (sum === last) return sum;
+    last = sum;
+    await new Promise((done) => setTimeout(done, 250));
+  }
+}
 
 /** Options: --accounts N, --rounds N, --seconds N */
 export async function run(args: string[]): Promise<void> {

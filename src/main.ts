@@ -20,6 +20,9 @@ import { createCompany } from './staff/companies.ts';
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 const print = (value: unknown): void => void process.stdout.write(`${typeof value === 'string' ? value : stringifyJson(value)}\n`);
 
+// A terminal or pipe that went away must not end the service.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
 /** What went wrong as a sentence, where it is the operator's to put right; undefined for defects of ours. */
 function sentence(error: unknown): string | undefined {
   if (error instanceof ConfigError || error instanceof EngineError || error instanceof SchemaError || error instanceof CommandError) return error.message;

@@ -1,20 +1,41 @@
 /** The OpenAPI 3.1 document, generated from the routes: what is served is what is described. */
 import { readFileSync } from 'node:fs';
-import type { Answers, Route } from './platform/http.ts';
 import { refusals } from './platform/drf.ts';
+import type { Answers, Route } from './platform/http.ts';
 import { stringifyJson } from './platform/json.ts';
 import { problems } from './platform/problem.ts';
 
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
 
 const media = { json: 'application/json', form: 'application/x-www-form-urlencoded', multipart: 'multipart/form-data' };
 
-/** Answers that every route can give, in its dialect's shape. */
-const everywhere: Record<string, Answers> = {
-  akinon: refusals(405, 406, 503),
-  bakeronline: problems(405, 406, 503),
-  v1: problems(405, 406, 503),
+/** The error answers of a dialect, in its shape. */
+const errorsOf: Readonly<Record<string, (...statuses: number[]) => Answers>> = {
+  akinon: refusals,
+  bakeronline: problems,
+  v1: problems,
 };
+
+/** Errors that follow from what a route is, so that no route has to remember them. */
+function inherent({ method, path, dialect, who, throttle, body }: Route): number[] {
+  const schemes = who.security.flatMap((item) => Object.keys(item));
+  const unsafe = method !== 'GET';
+  return [
+    405,
+    406,
+    503,
+    // Unknown query parameters (v1), unknown versions (BakerOnline), bodies that cannot be read.
+    ...(unsafe || dialect.name !== 'akinon' ? [400] : []),
+    ...(unsafe ? [413, 415] : []),
+    ...(unsafe && body !== undefined && dialect.name === 'bakeronline' ? [422] : []),
+    ...(schemes.length > 0 ? [401] : []),
+    ...((unsafe && schemes.includes('SessionCookie')) || schemes.includes('ApiKey') ? [403] : []),
+    ...(path.includes('{') ? [404] : []),
+    ...(throttle !== undefined ? [429] : []),
+  ];
+}
 
 type Json = Record<string, unknown>;
 
@@ -26,7 +47,8 @@ function hoist(schema: unknown, components: Map<string, unknown>): unknown {
   const title = plain['title'];
   if (typeof title !== 'string' || plain['type'] === undefined) return plain;
   const known = components.get(title);
-  if (known !== undefined && stringifyJson(known) !== stringifyJson(plain)) throw new Error(`two schemas are called ${title}`);
+  if (known !== undefined && stringifyJson(known) !== stringifyJson(plain))
+    throw new Error(`two schemas are called ${title}`);
   components.set(title, plain);
   return { $ref: `#/components/schemas/${title}` };
 }
@@ -45,13 +67,17 @@ function operation(route: Route, components: Map<string, unknown>): Json {
   }
   if (session && method !== 'GET') parameters.push({ $ref: '#/components/parameters/CSRFTokenHeader' });
   if (dialect.name === 'bakeronline') parameters.push({ $ref: '#/components/parameters/Version' });
-  const answers = { ...route.answers, ...everywhere[dialect.name] };
+  const answers = { ...errorsOf[dialect.name]?.(...inherent(route)), ...route.answers };
   const reads = route.reads ?? dialect.reads;
   return {
     operationId: route.operationId,
     tags: [route.tag],
     summary: route.summary,
-    description: [route.description, `Who may call: ${who.name}.`, ...(route.throttle === undefined ? [] : [`Throttle scope: \`${route.throttle}\`.`])]
+    description: [
+      route.description,
+      `Who may call: ${who.name}.`,
+      ...(route.throttle === undefined ? [] : [`Throttle scope: \`${route.throttle}\`.`]),
+    ]
       .filter((part) => part !== undefined)
       .join('\n\n'),
     security: who.security,
@@ -77,10 +103,19 @@ function operation(route: Route, components: Map<string, unknown>): Json {
         status,
         {
           description,
-          ...(status === '429' || status === '503' ? { headers: { 'Retry-After': { schema: { type: 'integer' }, description: 'Seconds' } } } : {}),
+          ...(status === '429' || status === '503'
+            ? { headers: { 'Retry-After': { schema: { type: 'integer' }, description: 'Seconds' } } }
+            : {}),
           ...(schema === undefined
             ? {}
-            : { content: { [type ?? 'application/json']: { schema: hoist(schema, components), ...(example === undefined ? {} : { example }) } } }),
+            : {
+                content: {
+                  [type ?? 'application/json']: {
+                    schema: hoist(schema, components),
+                    ...(example === undefined ? {} : { example }),
+                  },
+                },
+              }),
         },
       ]),
     ),
@@ -100,7 +135,8 @@ export function openapi(routes: readonly Route[]): Json {
     info: {
       title: 'Assent',
       version,
-      description: 'Customer accounts, consent and staff permissions of a shop. Speaks the Akinon Users API, BakerOnline company permissions, and an API of its own.',
+      description:
+        'Customer accounts, consent and staff permissions of a shop. Speaks the Akinon Users API, BakerOnline company permissions, and an API of its own.',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
@@ -109,7 +145,12 @@ export function openapi(routes: readonly Route[]): Json {
     components: {
       securitySchemes: {
         SessionCookie: { type: 'apiKey', in: 'header', name: 'Cookie', description: 'Session cookie: `sessionid=…`' },
-        Token: { type: 'apiKey', in: 'header', name: 'Authorization', description: '`Token ` and the key of a sign-in' },
+        Token: {
+          type: 'apiKey',
+          in: 'header',
+          name: 'Authorization',
+          description: '`Token ` and the key of a sign-in',
+        },
         Bearer: { type: 'http', scheme: 'bearer', description: 'Access token of `POST /api/token`' },
         ApiKey: { type: 'http', scheme: 'bearer', description: 'API key; its scopes say what it may do' },
       },

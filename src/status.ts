@@ -1,16 +1,26 @@
-/** What runs here and how it is: `/`, `/healthz`, `/readyz`, `/metrics`. */
+/** What runs here and how it is: `/`, `/icon.svg`, `/healthz`, `/readyz`, `/metrics`. */
 import { timingSafeEqual } from 'node:crypto';
 import { anyone } from './accounts/callers.ts';
 import { ledgerHead } from './consent/seals.ts';
+import { asset } from './platform/assets.ts';
 import { sql } from './platform/db.ts';
 import { fail } from './platform/failure.ts';
 import { ok, type Route, route } from './platform/http.ts';
 import { sha256 } from './platform/keys.ts';
 import type { Metrics } from './platform/metrics.ts';
-import { html, page, pages } from './platform/pages.ts';
+import { html, type Markup, page, pages } from './platform/pages.ts';
 import { own } from './platform/problem.ts';
 
 const common = { dialect: own, who: anyone, tag: 'Status', hidden: true, method: 'GET', answers: {} } as const;
+
+const icon = asset(
+  'image/svg+xml',
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="#8a3b12"/>' +
+    '<path d="m8 17 5.5 5.5L24 10.5" fill="none" stroke="#fffdf9" stroke-width="3.5" stroke-linecap="round" stroke-linejoin="round"/></svg>',
+);
+
+/** A moment to the minute, for people. */
+const minute = (iso: string): string => `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
 
 const isLocal = (ip: string): boolean => ip === '127.0.0.1' || ip === '::1' || ip === '::ffff:127.0.0.1';
 
@@ -22,26 +32,41 @@ export const statusRoutes = (metrics: Metrics, metricsToken: string | undefined)
     path: '/',
     operationId: 'home',
     summary: 'What runs here',
-    async run(ctx, { origin, language }) {
+    async run(ctx) {
       const { count, at } = await ledgerHead(ctx);
       const installation = await ctx.db.one<{ demo: boolean }>(sql`select demo from installation`);
-      const demo = installation?.demo
-        ? html`<h2>This is the demo shop</h2>
-<p>Customers <code>ada@example.com</code>, <code>bora@example.com</code>; owner <code>usta@example.com</code>; colleague <code>cirak@example.com</code>;
-operator <code>operator@example.com</code>. Password of all: <code>demo-assent-2026</code>. API key: <code>assent_demo_key_2026</code>.</p>`
-        : '';
+      const row = (name: string, value: unknown): Markup => html`<div><dt>${name}</dt><dd>${value}</dd></div>`;
+      const code = (text: string): Markup => html`<code>${text}</code>`;
+      const demo = html`<h2>This is the demo shop</h2>
+<p>Its sign-ins are public. The password of all of them is ${code('demo-assent-2026')}.</p>
+<dl>${row('Customers', html`${code('ada@example.com')} ${code('bora@example.com')}`)}
+${row('Owner of company 15', code('usta@example.com'))}
+${row('A colleague there', code('cirak@example.com'))}
+${row('Owner of company 16', code('rakip@example.com'))}
+${row('Operator', code('operator@example.com'))}
+${row('API key', code('assent_demo_key_2026'))}</dl>`;
+      // In English, as the reference it leads to.
       return page(
-        language,
+        'en',
         'Assent runs here',
         html`<p>Customer accounts, consent and staff permissions of a shop, each answer with its proof.</p>
-<dl><dt>API reference</dt><dd><a href="/docs">/docs</a></dd>
-<dt>OpenAPI document</dt><dd><a href="/openapi.json">/openapi.json</a></dd>
-<dt>Shop front</dt><dd><code>${origin}/users/…</code></dd>
-<dt>Back office</dt><dd><code>${origin}/company/…</code></dd>
-<dt>Own API</dt><dd><code>${origin}/v1/…</code></dd>
-<dt>Consent ledger</dt><dd>${count} sealed lines${at === null ? '' : `, the last at ${at}`}</dd></dl>${demo}`,
+<dl>${row('API reference', html`<a href="/docs">Read and try every call</a>`)}
+${row('OpenAPI document', html`<a href="/openapi.json">openapi.json</a>`)}
+${row('Shop front', html`${code('/users/…')} as Akinon’s Users API`)}
+${row('Back office', html`${code('/company/…')} as BakerOnline’s company permissions`)}
+${row('Programs', html`${code('/v1/…')} decisions, consent, settings`)}
+${row('Consent ledger', html`${count} sealed lines${at === null ? '' : html`, the last <time datetime="${at}">${minute(at)}</time>`}`)}</dl>
+${installation?.demo ? demo : ''}`,
       );
     },
+  }),
+  route({
+    ...common,
+    dialect: pages,
+    path: '/icon.svg',
+    operationId: 'icon',
+    summary: 'The sign in the tab of a browser',
+    run: async (_ctx, request) => icon.answer(request),
   }),
   route({
     ...common,

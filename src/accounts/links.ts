@@ -58,6 +58,10 @@ export const spendLink = async (ctx: Ctx, link: MailLink): Promise<boolean> =>
   (await ctx.db.run(sql`
     update mail_link set used_at = ${ctx.clock.now()} where id = ${link.id} and used_at is null`)) === 1;
 
+/** Ends what was mailed to an account and not used yet. */
+export const endLinks = (ctx: Ctx, account: number): Promise<number> =>
+  ctx.db.run(sql`delete from mail_link where account = ${account} and used_at is null`);
+
 /** Forgets links a week after their end. */
 export const sweepLinks = (ctx: Ctx): Promise<number> =>
   ctx.db.run(sql`delete from mail_link where expires_at < ${ctx.clock.now()}::timestamptz - interval '7 days'`);

@@ -139,10 +139,11 @@ export async function verifyLedger(ctx: Ctx, progress: (lines: number) => void =
   let previous: Buffer = beginning;
   let position = 1;
   let number = 0;
-  const counts = await ctx.db.one<{ unsealed: number; strays: number }>(sql`
+  const counts = await ctx.db.one<{ unsealed: number; stray: string | null }>(sql`
     select (select count(*) from ledger_unsealed)::int as unsealed,
-           (select count(*) from consent_event e where not exists (select from ledger_line l where l.event = e.id)
-                                                   and not exists (select from ledger_unsealed u where u.event = e.id))::int as strays`);
+           (select e.id from consent_event e where not exists (select from ledger_line l where l.event = e.id)
+                                               and not exists (select from ledger_unsealed u where u.event = e.id)
+             order by e.id limit 1) as stray`);
   const result = (fault?: string): Verification => ({
     lines: position - 1,
     seals: number,
@@ -170,7 +171,9 @@ export async function verifyLedger(ctx: Ctx, progress: (lines: number) => void =
         return result(`the evidence of ${at} was changed`);
       }
     }
-    if (lines.length !== stored.lines) return result(`${name} holds ${lines.length} lines instead of ${stored.lines}`);
+    if (lines.length < stored.lines) return result(`line ${position + lines.length} was dropped`);
+    const extra = lines[stored.lines];
+    if (extra !== undefined) return result(`line ${extra.position} (event ${extra.id}) was inserted`);
     if (!merkleRoot(lines.map(({ hash }) => hash)).equals(stored.root)) return result(`the lines of ${name} are not those that were sealed`);
     if (!stored.previous.equals(previous)) return result(`${name} does not follow the seal before it`);
     if (!headHash(stored).equals(stored.head)) return result(`${name} was changed`);
@@ -180,6 +183,6 @@ export async function verifyLedger(ctx: Ctx, progress: (lines: number) => void =
     number = stored.number;
     progress(position - 1);
   }
-  if (counts!.strays > 0) return result(`${counts!.strays} events lie outside the sealed lines and the queue`);
+  if (counts!.stray !== null) return result(`event ${counts!.stray} was inserted: it was neither sealed nor is it waiting for it`);
   return result();
 }

@@ -56,7 +56,7 @@ export function docsRoutes(document: object): readonly Route[] {
       async run() {
         const body = html`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>Assent API</title>
+<meta name="color-scheme" content="light dark"><link rel="icon" href="/icon.svg"><title>Assent API</title>
 <script src="/docs/start.js?v=${(await start()).hash}"></script>
 <script src="/docs/scalar.js?v=${(await script()).hash}" defer></script></head>
 <body><div id="reference"></div>

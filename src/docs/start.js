@@ -28,6 +28,15 @@ globalThis.fetch = async (input, init) => {
   return plainFetch(request);
 };
 
+/** The colours of the server's own pages (platform/pages.ts), under Scalar's names. */
+const colours = `
+.light-mode{--scalar-background-1:#fffdf9;--scalar-background-2:#f4f0e8;--scalar-background-3:#e9e3d8;--scalar-background-accent:#8a3b121a;
+--scalar-color-1:#1d1a16;--scalar-color-2:#5f564b;--scalar-color-3:#6b6257;--scalar-color-accent:#8a3b12;--scalar-border-color:#e2dace}
+.dark-mode{--scalar-background-1:#161310;--scalar-background-2:#1f1b17;--scalar-background-3:#2e2822;--scalar-background-accent:#f0a26f1f;
+--scalar-color-1:#efeae2;--scalar-color-2:#c4baac;--scalar-color-3:#b3a899;--scalar-color-accent:#f0a26f;--scalar-border-color:#3a332b}
+:root{--scalar-font:system-ui,sans-serif;--scalar-font-code:ui-monospace,monospace}
+section[tabindex='-1']:focus-visible{outline:none}`;
+
 document.addEventListener('DOMContentLoaded', () => {
   globalThis.Scalar.createApiReference('#reference', {
     url: '/openapi.json',
@@ -41,5 +50,9 @@ document.addEventListener('DOMContentLoaded', () => {
     showDeveloperTools: 'never',
     withDefaultFonts: false,
     theme: 'none',
+    customCss: colours,
+    // Fields in the order of the answers.
+    orderSchemaPropertiesBy: 'preserve',
+    orderRequiredPropertiesFirst: false,
   });
 });

@@ -12,7 +12,7 @@ import { type PhoneNumber, readPhone } from './numbers.ts';
 
 interface Pending {
   phone_e164: string;
-  nonce: Buffer;
+  submissions: number;
   sent_at: Date;
   expires_at: Date | null;
 }
@@ -40,10 +40,13 @@ export async function requestCode(
     // The account's row is the lock: two requests of one account send one code.
     await db.one(sql`select id from account where id = ${account} for no key update`);
     const pending = await db.one<Pending>(sql`
-      select phone_e164, nonce, sent_at, expires_at from phone_change where account = ${account}`);
+      select phone_e164, submissions, sent_at, expires_at from phone_change where account = ${account}`);
     if (pending?.phone_e164 === phone.e164) {
       const wait = pending.sent_at.getTime() + gap - now.getTime();
-      if (wait > 0 && !resend) return;
+      const dead =
+        (pending.expires_at !== null && pending.expires_at <= now) ||
+        pending.submissions >= ctx.settings.get('OTP_MAX_SUBMISSIONS');
+      if (wait > 0 && !resend && !dead) return;
       if (wait > 0) {
         const seconds = Math.ceil(wait / 1000);
         throw new Failure('throttled', { values: { seconds }, headers: { 'retry-after': String(seconds) } });
@@ -64,7 +67,7 @@ export async function requestCode(
 
 /**
  * Checks a code, counting the try whatever comes of it; committed by itself, so that no refusal takes the count back.
- * @returns the nonce of the code that fits: `consumeCode` spends it
+ * @returns the nonce of the code that fits: `spendCodes` spends it
  * @throws invalid on `code`: wrong, expired, tried too often, or none was sent for this number
  */
 export async function submitCode(ctx: Ctx, account: number, e164: string, code: string): Promise<Buffer> {
@@ -89,13 +92,20 @@ export async function pendingNumber(ctx: Ctx, account: number): Promise<PhoneNum
   return { text: row.phone, e164: row.phone_e164, country: 'problem' in read ? undefined : read.country };
 }
 
-/** Spends a code in the transaction that saves the number: of many that submitted it, one spends it. */
-export const consumeCodes = (ctx: Ctx, codes: readonly { account: number; nonce: Buffer }[]): Promise<{ account: number }[]> =>
+/** Which of these codes are still unspent; the accounts must be locked. */
+export const unspentCodes = (ctx: Ctx, codes: readonly { account: number; nonce: Buffer }[]): Promise<{ account: number }[]> =>
   ctx.db.rows(sql`
+    select p.account from phone_change p
+      join unnest(${codes.map(({ account }) => account)}::bigint[],
+                  ${codes.map(({ nonce }) => nonce)}::bytea[]) as c (account, nonce)
+        on p.account = c.account and p.nonce = c.nonce`);
+
+/** Spends codes in the transaction that saves their numbers: of many that submitted one, one spends it. */
+export const spendCodes = (ctx: Ctx, codes: readonly { account: number; nonce: Buffer }[]): Promise<number> =>
+  ctx.db.run(sql`
     delete from phone_change p using unnest(${codes.map(({ account }) => account)}::bigint[],
                                             ${codes.map(({ nonce }) => nonce)}::bytea[]) as c (account, nonce)
-     where p.account = c.account and p.nonce = c.nonce
-    returning p.account`);
+     where p.account = c.account and p.nonce = c.nonce`);
 
 /** The code that is under way for an account, for the job that sends it; undefined when it is spent or expired. */
 export async function codeToSend(ctx: Ctx, account: number): Promise<{ to: string; code: string; language: string } | undefined> {

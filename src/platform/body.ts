@@ -13,7 +13,7 @@ export class UploadedFile {
 }
 
 export interface Body {
-  /** How it came: a form has only text, where an absent boolean of a PUT means false (DRF). */
+  /** How it came: a form has only text. An absent boolean of a PUT stays, unlike in DRF: silence withdraws no consent. */
   readonly kind: 'none' | 'json' | 'form' | 'multipart';
   /** JSON value, or an object of texts, lists and files; undefined when there was no body. */
   readonly value: unknown;
@@ -86,6 +86,11 @@ function readJson(raw: Buffer): unknown {
 function readForm(text: string): unknown {
   // qs leaves what does not decode as it is; a browser never sends that.
   if (/%(?![0-9a-fA-F]{2})/.test(text)) fail('malformed', { values: { detail: 'Form parse error - a % is not followed by two hex digits.' } });
+  try {
+    decodeURIComponent(text);
+  } catch {
+    fail('malformed', { values: { detail: 'Form parse error - the text is not UTF-8.' } });
+  }
   try {
     return qs.parse(text, {
       depth: 5,

@@ -89,6 +89,8 @@ export type Reading<T> = { value: T } | { problem: string; values?: Record<strin
 export interface FieldKind<T> {
   /** JSON Schema of the field, for OpenAPI. */
   readonly schema: Record<string, unknown>;
+  /** Texts that mean null where the field may be null. */
+  readonly nulls?: ReadonlySet<string>;
   /** Reads a value that is present and not null. `form`: it came as text. */
   read(value: unknown, form: boolean): Reading<T>;
 }
@@ -114,6 +116,7 @@ export const char = (max: number, { blank = false } = {}): FieldKind<string> => 
 
 export const boolean: FieldKind<boolean> = {
   schema: { type: 'boolean' },
+  nulls: new Set(['', 'null', 'Null', 'NULL']),
   read(value) {
     if (typeof value === 'boolean') return { value };
     if (value === 1 || value === 0) return { value: value === 1 };
@@ -205,9 +208,15 @@ export interface FieldRule {
  * Reads an object of fields as a DRF serializer does: all complaints at once, in the order of the rules; unknown keys
  * are passed over; absent optional fields are absent in the result.
  * @param partial PATCH: nothing is required
+ * @param more complaints about the values that could be read, told together with the others
  * @throws invalid
  */
-export function readFields(body: Body, rules: readonly FieldRule[], partial = false): Record<string, unknown> {
+export function readFields(
+  body: Body,
+  rules: readonly FieldRule[],
+  partial = false,
+  more?: (values: Readonly<Record<string, unknown>>) => Complaint[],
+): Record<string, unknown> {
   const given = readObject(body);
   const form = body.kind === 'form' || body.kind === 'multipart';
   const values: Record<string, unknown> = {};
@@ -218,7 +227,7 @@ export function readFields(body: Body, rules: readonly FieldRule[], partial = fa
       if (required && !partial) complaints.push({ path: [name], key: 'field.required' });
       continue;
     }
-    if (form && value === '' && nullable) value = null;
+    if (nullable && ((form && value === '') || (typeof value === 'string' && kind.nulls?.has(value)))) value = null;
     if (value === null) {
       if (nullable) values[name] = null;
       else complaints.push({ path: [name], key: 'field.null' });
@@ -230,6 +239,12 @@ export function readFields(body: Body, rules: readonly FieldRule[], partial = fa
     } else {
       values[name] = reading.value;
     }
+  }
+  const found = more?.(values) ?? [];
+  if (found.length > 0) {
+    const place = new Map<unknown, number>(rules.map(({ name }, index) => [name, index]));
+    complaints.push(...found);
+    complaints.sort((a, b) => place.get(a.path[0])! - place.get(b.path[0])!);
   }
   if (complaints.length > 0) refuse(...complaints);
   return values;

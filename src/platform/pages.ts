@@ -1,4 +1,5 @@
 /** Server-rendered pages: an escaping `html` tag, one layout, and the dialect whose errors are pages. They work without script. */
+import { createHash } from 'node:crypto';
 import type { Failure } from './failure.ts';
 import type { Answer, Dialect, Incoming } from './http.ts';
 import { stringifyJson } from './json.ts';
@@ -22,26 +23,32 @@ export const html = (strings: TemplateStringsArray, ...values: unknown[]): Marku
   new Markup(strings.reduce((all, part, index) => all + render(values[index - 1]) + part));
 
 const style = `
-:root{color-scheme:light dark;--ink:#1d1a16;--paper:#faf8f4;--line:#ddd6ca;--accent:#8a3b12;--soft:#6b6257}
-@media (prefers-color-scheme:dark){:root{--ink:#efeae2;--paper:#1b1815;--line:#3d372f;--accent:#f0a26f;--soft:#b3a899}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:17px/1.6 system-ui,sans-serif}
-main{max-width:40rem;margin:0 auto;padding:3rem 1.25rem}h1{font-size:1.7rem;line-height:1.25;margin:0 0 1rem}
-h2{font-size:1.1rem;margin:2rem 0 .5rem}a{color:var(--accent)}p{margin:.5rem 0}.soft{color:var(--soft)}
-label{display:block;margin:1rem 0 .25rem;font-weight:600}
-input{width:100%;font:inherit;padding:.6rem .75rem;border:1px solid var(--line);border-radius:.5rem;background:transparent;color:inherit}
-button{font:inherit;font-weight:600;margin-top:1.25rem;padding:.65rem 1.25rem;border:0;border-radius:.5rem;background:var(--accent);color:var(--paper);cursor:pointer}
-:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.25rem;margin:1rem 0}dt{color:var(--soft)}dd{margin:0}
-code{font:0.92em ui-monospace,monospace;background:color-mix(in srgb,var(--line) 45%,transparent);padding:.1em .35em;border-radius:.3em}
+:root{color-scheme:light dark;--ink:#1d1a16;--soft:#5f564b;--paper:#f4f0e8;--sheet:#fffdf9;--line:#e2dace;--edge:#8f8474;--accent:#8a3b12}
+@media (prefers-color-scheme:dark){:root{--ink:#efeae2;--soft:#b3a899;--paper:#161310;--sheet:#1f1b17;--line:#3a332b;--edge:#857a6b;--accent:#f0a26f}}
+*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:1.0625rem/1.6 system-ui,sans-serif;overflow-wrap:break-word}
+main{max-width:42rem;margin:clamp(0rem,8vh,5rem) auto;padding:clamp(1.5rem,6vw,3rem);background:var(--sheet);border-block:1px solid var(--line)}
+@media (min-width:42rem){main{border:1px solid var(--line);border-radius:1rem}}
+h1{font-size:1.7rem;line-height:1.25;margin:0 0 .75rem;letter-spacing:-.01em;text-wrap:balance}
+h2{font-size:1.1rem;margin:2.25rem 0 .5rem}p{margin:.5rem 0}a{color:var(--accent);text-underline-offset:.2em}.soft{color:var(--soft)}
+form{max-width:24rem}label{display:block;margin:1.25rem 0 .3rem;font-weight:600}
+input{width:100%;font:inherit;padding:.6rem .75rem;border:1px solid var(--edge);border-radius:.5rem;background:transparent;color:inherit}
+button{font:inherit;font-weight:600;margin-top:1.5rem;padding:.65rem 1.25rem;border:0;border-radius:.5rem;background:var(--accent);color:var(--sheet);cursor:pointer}
+button:hover{filter:brightness(1.1)}:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
+dl{margin:1.25rem 0 0}dl>div{padding:.6rem 0;border-top:1px solid var(--line)}dt{color:var(--soft)}dd{margin:0}
+@media (min-width:34rem){dl>div{display:grid;grid-template-columns:11rem 1fr;gap:1.25rem}}
+code{font:.92em ui-monospace,monospace;background:color-mix(in srgb,var(--line) 50%,transparent);padding:.1em .35em;border-radius:.3em}
 .problem{border-left:4px solid var(--accent);padding-left:.9rem}`;
 
-/** A whole page. No script, no outside request; the policy says so too. */
+/** The policy names the one style sheet by its hash: markup that slipped through could not even bring a style. */
+const styleHash = createHash('sha256').update(style).digest('base64');
+
+/** A whole page in the language of its text. No script, no outside request; the policy says so too. */
 export function page(language: Language, title: string, content: Markup, status = 200): Answer {
   const body = html`<!doctype html>
 <html lang="${language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<meta name="robots" content="noindex"><title>${title}</title><style>${new Markup(style)}</style></head>
+<meta name="robots" content="noindex"><link rel="icon" href="/icon.svg"><title>${title}</title><style>${new Markup(style)}</style></head>
 <body><main><h1>${title}</h1>${content}</main></body></html>`;
-  return { status, body: body.text, headers: { 'content-type': 'text/html; charset=utf-8' } };
+  return { status, body: body.text, headers: { 'content-type': 'text/html; charset=utf-8', 'content-language': language } };
 }
 
 export const pages: Dialect = {
@@ -55,8 +62,7 @@ export const pages: Dialect = {
   headers: (incoming: Incoming) => ({
     'content-language': incoming.language,
     'cache-control': 'private, no-store',
-    'content-security-policy':
-      "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    'content-security-policy': `default-src 'none'; style-src 'sha256-${styleHash}'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`,
     'x-content-type-options': 'nosniff',
     'x-frame-options': 'DENY',
     // A link's token is part of its address: it must not travel on.

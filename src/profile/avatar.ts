@@ -14,6 +14,8 @@ const SIDE = 512;
 /** A picture of more than 40 megapixels is no portrait but an attack on memory. */
 const MOST_PIXELS = 40_000_000;
 const formats = new Set(['jpeg', 'png', 'webp']);
+/** What makes a browser or a server take a file for a page or a program. Long enough not to occur in pixels by chance. */
+const markup = /<(?:script|!doctype|html[\s>]|svg[\s>]|\?php)/i;
 
 // The cache only helps when one file is read twice, and threads would take cores from the requests.
 sharp.cache(false);
@@ -26,11 +28,14 @@ sharp.concurrency(1);
  */
 export async function storePicture(ctx: Ctx, file: UploadedFile): Promise<string> {
   if (file.bytes.length > MOST_BYTES) refuse({ path: ['avatar'], key: 'avatar.large', values: { max: '5 MB' } });
+  // Its pixels alone would be harmless; nobody who means well sends a page that is a picture too.
+  if (markup.test(file.bytes.toString('latin1'))) refuse({ path: ['avatar'], key: 'avatar.unreadable' });
   const picture = await encode(file.bytes).catch(() => undefined);
   if (picture === undefined) refuse({ path: ['avatar'], key: 'avatar.unreadable' });
   const hash = sha256(picture).toString('hex');
   await ctx.db.run(sql`
-    insert into avatar (hash, picture, created_at) values (${hash}, ${picture}, ${ctx.clock.now()}) on conflict do nothing`);
+    insert into avatar (hash, picture, created_at) values (${hash}, ${picture}, ${ctx.clock.now()})
+    on conflict (hash) do update set created_at = excluded.created_at`);
   return hash;
 }
 

@@ -42,34 +42,36 @@ export function ifMatch(incoming: Incoming): string[] | undefined {
 /**
  * Reads a profile body as a change, and names unknown keys in `Assent-Ignored`.
  * @param extra rules of the route besides the profile's own, returned as `rest`
+ * @returns `namesPhone` tells a body with the present number, which is no change, from one without any
  * @throws invalid with all complaints at once
  */
 export async function readChange(
   ctx: Ctx,
   request: Request<Customer>,
   extra: readonly FieldRule[] = [],
-): Promise<{ change: ProfileChange; rest: Record<string, unknown> }> {
+): Promise<{ change: ProfileChange; rest: Record<string, unknown>; namesPhone: boolean }> {
   const { account } = request.actor;
-  const values = readValues(ctx, request.body, extra, request.method === 'PATCH');
-  nameIgnored(request, request.body, extra);
-  const complaints: Complaint[] = [];
-  const collect = <T>(work: () => T): T | undefined => {
+  const found: { phone?: PhoneNumber | null | undefined } = {};
+  const rules = [...profileRules(ctx.settings), ...extra];
+  const values = readFields(request.body, rules, request.method === 'PATCH', (read) => {
+    const complaints: Complaint[] = [];
+    const { phone, avatar } = read;
     try {
-      return work();
+      // The text that is stored already is no change, whatever the rules for new numbers say by now.
+      if (phone !== account.phone) found.phone = phoneAmong(ctx, read);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       complaints.push(...error.complaints);
-      return undefined;
     }
-  };
-  // The text that is stored already is no change, whatever the rules for new numbers say by now.
-  const phone = values['phone'] === account.phone ? undefined : collect(() => phoneAmong(ctx, values));
+    // A client that sends back what it read leaves the picture in place.
+    if (typeof avatar === 'string' && avatar.replace(/^https?:\/\/[^/]+/, '') !== avatarUrl('', account.avatar)) {
+      complaints.push({ path: ['avatar'], key: 'field.file' });
+    }
+    return complaints;
+  });
+  nameIgnored(request, request.body, extra);
+  const { phone } = found;
   const sent = values['avatar'];
-  // A client that sends back what it read leaves the picture in place.
-  if (typeof sent === 'string' && sent.replace(/^https?:\/\/[^/]+/, '') !== avatarUrl('', account.avatar)) {
-    complaints.push({ path: ['avatar'], key: 'field.file' });
-  }
-  if (complaints.length > 0) refuse(...complaints);
   const avatar = sent instanceof UploadedFile ? await storePicture(ctx, sent) : sent === null ? null : undefined;
 
   const columns: Record<string, unknown> = {};
@@ -78,6 +80,7 @@ export async function readChange(
   const tags = ifMatch(request);
   return {
     rest: Object.fromEntries(extra.map(({ name }) => [name, values[name]])),
+    namesPhone: values['phone'] !== undefined,
     change: {
       account: account.id,
       columns,
@@ -90,9 +93,6 @@ export async function readChange(
     },
   };
 }
-
-const readValues = (ctx: Ctx, body: Body, extra: readonly FieldRule[], partial: boolean): Record<string, unknown> =>
-  readFields(body, [...profileRules(ctx.settings), ...extra], partial);
 
 function nameIgnored(request: Incoming, body: Body, extra: readonly FieldRule[]): void {
   if (typeof body.value !== 'object' || body.value === null) return;

@@ -1,7 +1,7 @@
 /** Another e-mail address: it counts once it is proven by a link, and what the old one allowed ends there. */
 import type { Account } from '../accounts/accounts.ts';
 import { type ContactPoint, contactPoints } from '../accounts/contact-points.ts';
-import { openLink, sendLink, spendLink } from '../accounts/links.ts';
+import { endLinks, openLink, sendLink, spendLink } from '../accounts/links.ts';
 import { languageOf } from '../accounts/mails.ts';
 import { verifyPassword } from '../accounts/passwords.ts';
 import { channels } from '../consent/channels.ts';
@@ -74,5 +74,7 @@ export async function confirmEmail(root: Ctx, token: string, evidence: Evidence)
       if (violated(error) === 'account_email') refuse({ path: ['token'], key: 'account.email_taken' });
       throw error;
     }
+    // A link that was mailed to the old address opens this account no more.
+    await endLinks(ctx, link.account);
   });
 }

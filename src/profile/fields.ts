@@ -6,6 +6,7 @@ import type { Account } from '../accounts/accounts.ts';
 import { type Channel, channels, type Flag, shownFlags } from '../consent/channels.ts';
 import { UploadedFile } from '../platform/body.ts';
 import { boolean, char, choice, date, dict, type FieldKind, type FieldRule } from '../platform/drf.ts';
+import { JsonError, parseJson, textFault } from '../platform/json.ts';
 import type { Settings } from '../platform/settings.ts';
 
 /** What showing a profile needs besides the account. */
@@ -34,12 +35,25 @@ const genders = ['male', 'female'] as const;
 const ATTRIBUTES_BYTES = 16 * 1024;
 const ATTRIBUTES_DEPTH = 5;
 
+/** JSON text of a form; what cannot be read stays text, and is refused as text. */
+function parsed(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch (error) {
+    if (error instanceof JsonError) return text;
+    throw error;
+  }
+}
+
 /** An object of limited size and depth, without what JSON parsers elsewhere follow or lose. */
 const attributes: FieldKind<Record<string, unknown>> = {
   schema: dict.schema,
   read(value, form) {
-    const reading = dict.read(value, form);
+    const reading = dict.read(form && typeof value === 'string' ? parsed(value) : value, false);
     if ('problem' in reading) return reading;
+    // A text of a form was looked at as text; what it says once parsed was not.
+    const fault = form ? textFault(reading.value) : undefined;
+    if (fault !== undefined) return { problem: `invalid.${fault.fault}` };
     const queue: [unknown, number][] = [[reading.value, 1]];
     for (const [inner, depth] of queue) {
       if (typeof inner === 'bigint' || (typeof inner === 'number' && !Number.isFinite(inner))) return { problem: 'attributes.number' };

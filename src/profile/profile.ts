@@ -8,7 +8,7 @@ import { channels, type Flags } from '../consent/channels.ts';
 import { type Draft, type Evidence, record, type Source } from '../consent/ledger.ts';
 import { decideFlag, decideLeaving, type Edge, type State } from '../consent/rules.ts';
 import type { PhoneNumber } from '../phone/numbers.ts';
-import { consumeCodes } from '../phone/verification.ts';
+import { spendCodes, unspentCodes } from '../phone/verification.ts';
 import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { prepared, sql } from '../platform/db.ts';
@@ -42,9 +42,9 @@ interface Loaded {
   readonly standings: Map<number, Standings>;
   /** Points of the new numbers, by E.164. */
   readonly numbers: Map<string, ContactPoint>;
-  /** New numbers that another active account holds already, where they must be unique. */
-  readonly taken: Map<string, number[]>;
-  /** Old phone points that somebody else holds too. */
+  /** Active accounts that hold a new number; undefined where numbers need not be unique. */
+  readonly taken: Map<string, number[]> | undefined;
+  /** Active accounts that hold an old phone point. */
   readonly shared: Map<number, number[]>;
   /** Points standing for "my phone", made for accounts without a number. */
   readonly placeholders: Map<number, ContactPoint>;
@@ -80,6 +80,14 @@ function consentsOf(account: Account, standings: Map<number, Standings>): Pick<A
   return { consents: pairs.length === 0 ? null : pairs.join(','), last_event: last };
 }
 
+/** Keeps who holds what as it will be, so that the next change of the batch finds it so. */
+function enter<K>(holders: Map<K, number[]> | undefined, key: K | null, account: number): void {
+  if (key !== null) holders?.set(key, [...(holders.get(key) ?? []), account]);
+}
+function leave<K>(holders: Map<K, number[]> | undefined, key: K | null, account: number): void {
+  if (key !== null) holders?.set(key, holders.get(key)?.filter((holder) => holder !== account) ?? []);
+}
+
 /** Decides one change. Pure but for `loaded`, into which it writes what it decided. */
 function decide(change: ProfileChange, loaded: Loaded, now: Date): Decision | Failure {
   const before = loaded.accounts.get(change.account);
@@ -92,7 +100,7 @@ function decide(change: ProfileChange, loaded: Loaded, now: Date): Decision | Fa
   }
   const moves = newNumber(before, change);
   const number = change.phone?.e164;
-  if (moves && number !== undefined && loaded.taken.get(number)?.some((holder) => holder !== before.id)) {
+  if (moves && number !== undefined && loaded.taken?.get(number)?.some((holder) => holder !== before.id)) {
     return new Failure('invalid', { complaints: [{ path: ['phone'], key: 'field.unique' }] });
   }
 
@@ -104,6 +112,10 @@ function decide(change: ProfileChange, loaded: Loaded, now: Date): Decision | Fa
     account.phone_e164 = number ?? null;
     account.phone_point = number === undefined ? null : loaded.numbers.get(number)!.id;
     account.phone_verified_at = null;
+    leave(loaded.shared, oldPoint, before.id);
+    leave(loaded.taken, before.phone_e164, before.id);
+    enter(loaded.shared, account.phone_point, before.id);
+    enter(loaded.taken, account.phone_e164, before.id);
   }
   if (change.proof !== undefined) account.phone_verified_at = now;
   if (account.phone_point === null) account.phone_point = loaded.placeholders.get(change.account)?.id ?? null;
@@ -148,7 +160,7 @@ function decide(change: ProfileChange, loaded: Loaded, now: Date): Decision | Fa
     const stated = change.flags[flag];
     const carry = typeof stated === 'boolean' || standing !== undefined ? undefined : carried.get(name);
     if (carry === undefined) write(point, name, decideFlag(standing, shown, stated, now));
-    else write(point, name, decideFlag(undefined, unknown, carry.stated, now), { carried_from: carry.from });
+    else write(point, name, decideFlag(undefined, null, carry.stated, now), { carried_from: carry.from });
   }
   const changed = profileRow.some((column) => account[column as keyof Account] !== before[column as keyof Account]);
   return {
@@ -203,14 +215,14 @@ async function loadNumbers(ctx: Ctx, loaded: Loaded, changes: readonly ProfileCh
     await loadStandings(ctx, loaded, points.map(({ id }) => id));
   }
   const old = moving.flatMap(({ account }) => loaded.accounts.get(account)!.phone_point ?? []);
-  const unique = ctx.settings.get('PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE');
+  const { taken, shared } = loaded;
   if (numbers.length > 0 || old.length > 0) {
     const holders = await ctx.db.rows<{ id: number; phone_e164: string | null; phone_point: number }>(sql`
       select id, phone_e164, phone_point from account
-       where is_active and (phone_point = any (${old}::bigint[]) or phone_e164 = any (${unique ? numbers : []}::text[]))`);
+       where is_active and (phone_point = any (${old}::bigint[]) or phone_e164 = any (${taken === undefined ? [] : numbers}::text[]))`);
     for (const { id, phone_e164, phone_point } of holders) {
-      if (phone_e164 !== null && unique) loaded.taken.set(phone_e164, [...(loaded.taken.get(phone_e164) ?? []), id]);
-      loaded.shared.set(phone_point, [...(loaded.shared.get(phone_point) ?? []), id]);
+      enter(taken, phone_e164, id);
+      enter(shared, phone_point, id);
     }
   }
   for (const change of changes) {
@@ -241,14 +253,14 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
       select s.contact_point, s.channel, s.state, s.since, s.event
         from account a join consent_state s on s.contact_point = any (array[a.email_point, a.phone_point]) and s.purpose = 'marketing'
        where a.id = any (${ids}::bigint[])`),
-    proofs.length === 0 ? [] : consumeCodes(ctx, proofs),
+    proofs.length === 0 ? [] : unspentCodes(ctx, proofs),
   ]);
   const loaded: Loaded = {
     accounts: new Map(),
     points: new Map(points.map((point) => [point.id, point])),
     standings: new Map(),
     numbers: new Map(),
-    taken: new Map(),
+    taken: ctx.settings.get('PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE') ? new Map() : undefined,
     shared: new Map(),
     placeholders: new Map(),
     proven: new Set(proven.map(({ account }) => account)),
@@ -261,8 +273,9 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
 
 async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Account | Failure)[]> {
   return transaction(root, async (ctx) => {
-    const now = ctx.clock.now();
     const loaded = await load(ctx, changes);
+    // After the locks: what another process wrote while this one waited for them came before.
+    const now = ctx.clock.now();
     const decisions = changes.map((change) => {
       const decision = decide(change, loaded, now);
       if (!(decision instanceof Failure)) {
@@ -283,10 +296,18 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
     const made = decisions.filter((decision): decision is Decision => !(decision instanceof Failure));
     const drafts = made.flatMap((decision) => decision.drafts);
     const rows = made.filter(({ changed }) => changed).map(({ account }) => account);
-    const retired = made.flatMap((decision) => decision.retired ?? []);
+    // One that somebody of this batch has moved to is in use again.
+    const retired = made.flatMap(({ retired: point }) => (point === undefined || loaded.shared.get(point)?.length ? [] : point));
+    // A change that came too late for its If-Match leaves its code good.
+    const spent = changes.flatMap(({ account, proof }, index) => {
+      const decision = decisions[index]!;
+      const late = decision instanceof Failure && decision.code === 'precondition_failed';
+      return proof === undefined || late ? [] : [{ account, nonce: proof }];
+    });
     const verified = made.flatMap((decision) => decision.verified ?? []);
     const [ids] = await Promise.all([
       record(ctx, drafts),
+      spent.length === 0 ? 0 : spendCodes(ctx, spent),
       rows.length === 0 ? 0 : ctx.db.run(prepared(saveAccounts, JSON.stringify(rows))),
       retired.length === 0 ? 0 : ctx.db.run(sql`update contact_point set retired_at = ${now} where id = any (${retired}::bigint[])`),
       verified.length === 0 ? 0 : ctx.db.run(sql`update contact_point set verified_at = ${now} where id = any (${verified}::bigint[])`),

@@ -6,6 +6,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { akinon, boolean, char, type FieldRule, refusals } from '../platform/drf.ts';
 import { refuse } from '../platform/failure.ts';
 import { type Answer, empty, type Incoming, ok, type Request, type Route, route } from '../platform/http.ts';
+import { throttle } from '../platform/throttle.ts';
 import { explain, loyaltyBody, profileAnswer, profileBody, profileWithLoyaltyAnswer } from './answers.ts';
 import { readChange } from './changes.ts';
 import { profileTag, showProfile } from './fields.ts';
@@ -44,14 +45,15 @@ const dance: readonly FieldRule[] = [
  */
 async function updateWithLoyalty(ctx: Ctx, request: Request<Customer>): Promise<Answer> {
   const { account } = request.actor;
-  const { change, rest } = await readChange(ctx, request, dance);
+  const { change, rest, namesPhone } = await readChange(ctx, request, dance);
   const resend = rest['resend'] === true;
   const code = typeof rest['code'] === 'string' && rest['code'] !== '' ? rest['code'] : undefined;
-  // A body of `code` or `resend` alone speaks of the number that is under way.
-  const phone = change.phone === undefined && (resend || code !== undefined) ? await pendingNumber(ctx, account.id) : change.phone;
+  // A body of `code` or `resend` without a number speaks of the one that is under way.
+  const phone = !namesPhone && (resend || code !== undefined) ? await pendingNumber(ctx, account.id) : change.phone;
   if (phone == null || phone.e164 === account.phone_e164) {
     return shownWithLoyalty(ctx, await changeProfile(ctx, change), request);
   }
+  await throttle(ctx, 'otp', request.actor.caller);
   if (code === undefined || resend) {
     await requestCode(ctx, { account: account.id, phone, ip: request.ip, resend });
     return empty(202);

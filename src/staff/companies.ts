@@ -59,7 +59,13 @@ export const allCompanies = (ctx: Ctx): Promise<(CompanyView & { owner: string |
  */
 export function createCompany(
   root: Ctx,
-  company: { name: Texts; owner: string; shops: readonly Texts[]; language: string; ids?: { company: number; shops: readonly number[]; entry: number } },
+  company: {
+    name: Texts;
+    owner: string;
+    shops: readonly Texts[];
+    language: string;
+    ids?: { company: number; shops: readonly number[]; entry: number };
+  },
 ): Promise<CompanyView & { shops: ShopView[]; owner: string }> {
   return transaction(root, async (ctx) => {
     const now = ctx.clock.now();

@@ -4,6 +4,7 @@ import { checkCredentials } from '../accounts/sign-in.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure, fail } from '../platform/failure.ts';
+import { sha256 } from '../platform/keys.ts';
 
 /** One hour, as documented. */
 const ACCESS_SECONDS = 3600;
@@ -17,8 +18,24 @@ export interface Tokens {
   readonly refresh_token: string;
 }
 
-async function issue(ctx: Ctx, account: number, about: { client?: string; device?: string; family?: string }): Promise<Tokens> {
-  const keys = await openSession(ctx, account, { access: { seconds: ACCESS_SECONDS }, refresh: { seconds: REFRESH_SECONDS } }, about);
+/**
+ * Until the transaction ends, nobody else gives or ends tokens of this account: what ends them must see those that are
+ * just being given. A new password locks the same row.
+ */
+const lockTokens = (tx: Ctx, account: number): Promise<number> =>
+  tx.db.run(sql`select from account where id = ${account} for no key update`);
+
+async function issue(
+  ctx: Ctx,
+  account: number,
+  about: { client?: string; device?: string; family?: string },
+): Promise<Tokens> {
+  const keys = await openSession(
+    ctx,
+    account,
+    { access: { seconds: ACCESS_SECONDS }, refresh: { seconds: REFRESH_SECONDS } },
+    about,
+  );
   return { access_token: keys.access, token_type: 'Bearer', expires_in: ACCESS_SECONDS, refresh_token: keys.refresh };
 }
 
@@ -38,27 +55,49 @@ export async function passwordGrant(
   const account = await checkCredentials(ctx, request.username, request.password).catch((error: unknown) => {
     throw error instanceof Failure && error.code === 'invalid_credentials' ? new Failure('invalid_grant') : error;
   });
-  const device = request.device_id;
-  if (device !== undefined) {
-    await ctx.db.run(sql`
-      delete from session where account = ${account} and client = ${request.client_id} and device = ${device} and kind in ('access', 'refresh')`);
-  }
-  return issue(ctx, account, { client: request.client_id, ...(device === undefined ? {} : { device }) });
+  const { client_id, device_id: device } = request;
+  return transaction(ctx, async (tx) => {
+    await lockTokens(tx, account);
+    if (device !== undefined) {
+      await tx.db.run(sql`
+        delete from session where account = ${account} and client = ${client_id} and device = ${device} and kind in ('access', 'refresh')`);
+    }
+    return issue(tx, account, { client: client_id, ...(device === undefined ? {} : { device }) });
+  });
 }
 
 /** New tokens for a refresh token, which works once. @throws invalid_grant */
 export async function refreshGrant(ctx: Ctx, refreshToken: string): Promise<Tokens> {
   if (!/^\w{16,256}$/.test(refreshToken)) fail('invalid_grant');
-  // The reuse that ends a family must stay ended: outside the transaction that issues new ones.
-  const { account, family, client, device } = await useRefreshToken(ctx, refreshToken);
-  return transaction(ctx, (tx) =>
-    issue(tx, account, { family, ...(client === null ? {} : { client }), ...(device === null ? {} : { device }) }),
-  );
+  const outcome = await transaction(ctx, async (tx) => {
+    const known = await tx.db.one<{ account: number }>(sql`
+      select account from session where key_hash = ${sha256(refreshToken)} and kind = 'refresh'`);
+    if (known === undefined) return new Failure('invalid_grant');
+    await lockTokens(tx, known.account);
+    try {
+      const { account, family, client, device } = await useRefreshToken(tx, refreshToken);
+      return await issue(tx, account, {
+        family,
+        ...(client === null ? {} : { client }),
+        ...(device === null ? {} : { device }),
+      });
+    } catch (error) {
+      // Thrown on, it would roll back the end of a family whose token was used twice.
+      if (error instanceof Failure && error.code === 'invalid_grant') return error;
+      throw error;
+    }
+  });
+  if (outcome instanceof Failure) throw outcome;
+  return outcome;
 }
 
 /** Ends the family of a token, whichever kind it is (RFC 7009); an unknown one is no error. */
-export async function revoke(ctx: Ctx, hash: Buffer): Promise<void> {
-  const found = await ctx.db.one<{ family: string }>(sql`
-    select family from session where key_hash = ${hash} and kind in ('access', 'refresh')`);
-  if (found !== undefined) await closeFamily(ctx, found.family);
+export function revoke(ctx: Ctx, hash: Buffer): Promise<void> {
+  return transaction(ctx, async (tx) => {
+    const found = await tx.db.one<{ account: number; family: string }>(sql`
+      select account, family from session where key_hash = ${hash} and kind in ('access', 'refresh')`);
+    if (found === undefined) return;
+    await lockTokens(tx, found.account);
+    await closeFamily(tx, found.family);
+  });
 }

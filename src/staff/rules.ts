@@ -17,11 +17,8 @@ export interface CompanyState {
   readonly entries: readonly Entry[];
 }
 
-/** What a PATCH says, not yet known to make sense: absent keeps; permission keys merge, `shop_ids` replaces. */
-export interface AskedChange {
-  readonly shop_ids?: readonly unknown[];
-  readonly permissions?: Readonly<Record<string, unknown>>;
-}
+/** What a PATCH says, not yet known to make sense: absent keeps; keys of `permissions` merge, `shop_ids` replaces. */
+export type AskedChange = Readonly<Record<string, unknown>>;
 
 interface EntryChange {
   readonly shop_ids?: readonly number[];
@@ -51,28 +48,79 @@ export function requireManager(company: CompanyState, account: number): Holding 
   return holding;
 }
 
-/** Somebody besides `without` still manages the company: its owner, or a holder of the managing permission. */
-const managed = (company: CompanyState, without: Entry): boolean =>
-  company.owner !== null || company.entries.some((entry) => entry.id !== without.id && entry.permissions.includes(MANAGING));
+/**
+ * Whether a change leaves the company, or a shop of it, without anybody who manages it. An owner always does; without one
+ * a holder of the managing permission must stay, and one in each shop that had one: nobody else could ever bring it back.
+ */
+function orphans(company: CompanyState, before: Entry, after: Entry): boolean {
+  if (company.owner !== null || !before.permissions.includes(MANAGING)) return false;
+  const stays = after.permissions.includes(MANAGING);
+  const others = company.entries.filter(({ id, permissions }) => id !== before.id && permissions.includes(MANAGING));
+  const left = before.shop_ids.filter((shop) => !stays || !after.shop_ids.includes(shop));
+  return (
+    (!stays && others.length === 0) || left.some((shop) => !others.some(({ shop_ids }) => shop_ids.includes(shop)))
+  );
+}
 
 /** Pairs of shop and permission that `entry` gives, as `shop:permission`. */
 const pairs = (shops: readonly number[], held: readonly Permission[]): Set<string> =>
   new Set(shops.flatMap((shop) => held.map((permission) => `${shop}:${permission}`)));
 
+/** One body cannot ask for an answer many times its size. */
+const MAX_COMPLAINTS = 10_000;
+
 /** Everything in a change that cannot be, each with its place: wrong types, unknown keys, shops of other companies. */
-function impossible(company: CompanyState, { shop_ids = [], permissions = {} }: AskedChange): Complaint[] {
-  return [
-    ...shop_ids.flatMap((shop, index): Complaint[] => {
+function impossible(company: CompanyState, asked: AskedChange): Complaint[] {
+  const { shop_ids = [], permissions = {}, ...stray } = asked;
+  const complaints = Object.keys(stray).map((key): Complaint => ({ path: [key], key: 'field.unknown' }));
+  const wrongType = (key: string, type: string): number =>
+    complaints.push({ path: [key], key: 'field.type', values: { type } });
+  if (!Array.isArray(shop_ids)) wrongType('shop_ids', 'array');
+  else {
+    for (const [index, shop] of shop_ids.entries()) {
       const path = ['shop_ids', index];
-      if (!Number.isSafeInteger(shop)) return [{ path, key: 'field.integer' }];
-      return company.shops.has(shop as number) ? [] : [{ path, key: 'staff.foreign_shop', values: { shop: String(shop) } }];
-    }),
-    ...Object.entries(permissions).flatMap(([key, value]): Complaint[] => {
+      if (!Number.isSafeInteger(shop)) complaints.push({ path, key: 'field.integer' });
+      else if (!company.shops.has(shop))
+        complaints.push({ path, key: 'staff.foreign_shop', values: { shop: String(shop) } });
+    }
+  }
+  if (typeof permissions !== 'object' || permissions === null || Array.isArray(permissions))
+    wrongType('permissions', 'object');
+  else {
+    for (const [key, value] of Object.entries(permissions)) {
       const path = ['permissions', key];
-      if (!isPermission(key)) return [{ path, key: 'staff.unknown_permission' }];
-      return typeof value === 'boolean' ? [] : [{ path, key: 'field.boolean' }];
-    }),
-  ];
+      if (!isPermission(key)) complaints.push({ path, key: 'staff.unknown_permission' });
+      else if (typeof value !== 'boolean') complaints.push({ path, key: 'field.boolean' });
+    }
+  }
+  return complaints.slice(0, MAX_COMPLAINTS);
+}
+
+/** The first right somebody lacks for a change: each pair of shop and permission that opens or closes must be held there. */
+function lacking(
+  company: CompanyState,
+  { permissions, shops }: Holding,
+  before: Entry,
+  after: Entry,
+): Failure | undefined {
+  const [had, has] = [pairs(before.shop_ids, before.permissions), pairs(after.shop_ids, after.permissions)];
+  for (const pair of had.symmetricDifference(has)) {
+    const [shop, permission] = pair.split(':') as [string, Permission];
+    if (!permissions.has(permission) || !shops.has(Number(shop))) {
+      return new Failure('missing_permission_in_shop', { values: { permission, shop } });
+    }
+  }
+  // A key without a shop, or a shop without a key, opens nothing yet but is the promise of it: it must be held all the same.
+  const key = permissionKeys.find(
+    (k) => before.permissions.includes(k) !== after.permissions.includes(k) && !permissions.has(k),
+  );
+  if (key !== undefined) return new Failure('missing_permission', { values: { permission: key } });
+  const shop = [...company.shops].find(
+    (s) => before.shop_ids.includes(s) !== after.shop_ids.includes(s) && !shops.has(s),
+  );
+  return shop === undefined
+    ? undefined
+    : new Failure('missing_permission_in_shop', { values: { permission: MANAGING, shop: String(shop) } });
 }
 
 /**
@@ -80,7 +128,12 @@ function impossible(company: CompanyState, { shop_ids = [], permissions = {} }: 
  * @param caller account that asks
  * @returns the entry as it will be, the same object when nothing changes
  */
-export function decideEntry(company: CompanyState, caller: number, target: number, asked: AskedChange): Entry | Failure {
+export function decideEntry(
+  company: CompanyState,
+  caller: number,
+  target: number,
+  asked: AskedChange,
+): Entry | Failure {
   let holding: Holding;
   try {
     holding = requireManager(company, caller);
@@ -96,42 +149,22 @@ export function decideEntry(company: CompanyState, caller: number, target: numbe
 
   const shop_ids = change.shop_ids === undefined ? entry.shop_ids : [...new Set(change.shop_ids)];
   const permissions = permissionKeys.filter((key) => change.permissions?.[key] ?? entry.permissions.includes(key));
-  const sameKeys = permissions.length === entry.permissions.length && permissions.every((key) => entry.permissions.includes(key));
-  const sameShops = shop_ids.length === entry.shop_ids.length && shop_ids.every((shop, index) => shop === entry.shop_ids[index]);
-  if (sameKeys && sameShops) return entry;
+  const added =
+    permissions.some((key) => !entry.permissions.includes(key)) ||
+    shop_ids.some((shop) => !entry.shop_ids.includes(shop));
+  const taken =
+    entry.permissions.some((key) => !permissions.includes(key)) ||
+    entry.shop_ids.some((shop) => !shop_ids.includes(shop));
+  const moved =
+    shop_ids.length !== entry.shop_ids.length || shop_ids.some((shop, index) => shop !== entry.shop_ids[index]);
+  if (!added && !taken && !moved) return entry;
 
-  if (entry.account === company.owner) return new Failure('owner_entry');
-  const before = pairs(entry.shop_ids, entry.permissions);
-  const after = pairs(shop_ids, permissions);
-  const gained = [...after].filter((pair) => !before.has(pair));
-  const newKeys = permissions.filter((key) => !entry.permissions.includes(key));
-  const newShops = shop_ids.filter((shop) => !entry.shop_ids.includes(shop));
-  if (entry.account === caller && !holding.owner && (gained.length > 0 || newKeys.length > 0 || newShops.length > 0)) {
-    return new Failure('own_entry');
-  }
-  if (!holding.owner) {
-    // A key or a shop that opens no pair yet is a promise of one: it must be held all the same.
-    const changedKeys = permissionKeys.filter((key) => permissions.includes(key) !== entry.permissions.includes(key));
-    const changedShops = [...company.shops].filter((shop) => shop_ids.includes(shop) !== entry.shop_ids.includes(shop));
-    const lost = [...before].filter((pair) => !after.has(pair));
-    const missing = [...gained, ...lost].filter((pair) => {
-      const [shop, permission] = pair.split(':') as [string, Permission];
-      return !holding.permissions.has(permission) || !holding.shops.has(Number(shop));
-    });
-    if (missing[0] !== undefined) {
-      const [shop, permission] = missing[0].split(':') as [string, Permission];
-      return new Failure('missing_permission_in_shop', { values: { permission, shop } });
-    }
-    const key = changedKeys.find((candidate) => !holding.permissions.has(candidate));
-    if (key !== undefined) return new Failure('missing_permission', { values: { permission: key } });
-    const shop = changedShops.find((candidate) => !holding.shops.has(candidate));
-    if (shop !== undefined) return new Failure('missing_permission_in_shop', { values: { permission: MANAGING, shop: String(shop) } });
-  }
+  if (entry.account === company.owner && taken) return new Failure('owner_entry');
+  if (entry.account === caller && !holding.owner && added) return new Failure('own_entry');
   const changed = { ...entry, shop_ids, permissions, version: entry.version + 1 };
-  if (!permissions.includes(MANAGING) && entry.permissions.includes(MANAGING) && !managed(company, entry)) {
-    return new Failure('last_manager');
-  }
-  return changed;
+  const lack = holding.owner ? undefined : lacking(company, holding, entry, changed);
+  if (lack !== undefined) return lack;
+  return orphans(company, entry, changed) ? new Failure('last_manager') : changed;
 }
 
 /** Decides the removal of an entry: the same limits as taking everything it gives. */

@@ -5,7 +5,14 @@ import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure, fail } from '../platform/failure.ts';
-import { type AskedChange, type CompanyState, decideEntry, decideRemoval, type Entry, requireManager } from './rules.ts';
+import {
+  type AskedChange,
+  type CompanyState,
+  decideEntry,
+  decideRemoval,
+  type Entry,
+  requireManager,
+} from './rules.ts';
 
 /** An entry with the address of its colleague. */
 export interface EntryView extends Entry {
@@ -23,7 +30,9 @@ const INVITATION_SECONDS = 7 * 86_400;
  * @param lock takes the companies' rows, in order of id, until the transaction ends: whoever changes rights goes one by one
  */
 async function loadCompanies(ctx: Ctx, ids: readonly number[], lock: boolean): Promise<Map<number, Company>> {
-  const locked = lock ? ctx.db.rows(sql`select id from company where id = any (${ids}::bigint[]) order by id for no key update`) : [];
+  const locked = lock
+    ? ctx.db.rows(sql`select id from company where id = any (${ids}::bigint[]) order by id for no key update`)
+    : [];
   const [, companies, entries] = await Promise.all([
     locked,
     ctx.db.rows<{ id: number; owner: number | null; shops: number[] }>(sql`
@@ -54,12 +63,13 @@ export const listEntries = async (ctx: Ctx, caller: number, company: number): Pr
 export const readEntry = async (ctx: Ctx, caller: number, company: number, entry: number): Promise<EntryView> =>
   (await managedCompany(ctx, caller, company)).entries.find(({ id }) => id === entry) ?? fail('not_found');
 
-/**
- * Gives a colleague an entry without rights; an existing one is returned unchanged. An unknown address gets an invited
- * account and a mail.
- * @throws not_found, missing_permission
- */
-export function createEntry(root: Ctx, caller: number, company: number, email: string, language: string): Promise<EntryView> {
+async function giveEntry(
+  root: Ctx,
+  caller: number,
+  company: number,
+  email: string,
+  language: string,
+): Promise<EntryView> {
   return transaction(root, async (ctx) => {
     const { entries } = await managedCompany(ctx, caller, company, true);
     const known = await findByEmail(ctx, email);
@@ -69,10 +79,23 @@ export function createEntry(root: Ctx, caller: number, company: number, email: s
     const made = await ctx.db.one<Entry>(sql`
       insert into entry (company, account, created_at) values (${company}, ${account}, ${ctx.clock.now()})
       returning id, account, shop_ids, permissions, version`);
-    if (known === undefined) await sendLink(ctx, { purpose: 'invitation', account, language, seconds: INVITATION_SECONDS });
+    if (known === undefined)
+      await sendLink(ctx, { purpose: 'invitation', account, language, seconds: INVITATION_SECONDS });
     return { ...made!, email: known?.email ?? email };
   });
 }
+
+/**
+ * Gives a colleague an entry without rights; an existing one is returned unchanged. An unknown address gets an invited
+ * account and a mail.
+ * @throws not_found, missing_permission
+ */
+export const createEntry = (...asked: Parameters<typeof giveEntry>): Promise<EntryView> =>
+  // An address can become known between the look and the account: another company invites it, or its owner registers.
+  giveEntry(...asked).catch((error: unknown) => {
+    if (error instanceof Failure && error.code === 'invalid') return giveEntry(...asked);
+    throw error;
+  });
 
 interface Asked {
   readonly caller: number;
@@ -84,13 +107,18 @@ interface Asked {
 
 async function changeEntries(root: Ctx, asked: Asked[]): Promise<(EntryView | Failure)[]> {
   return transaction(root, async (ctx) => {
-    const companies = await loadCompanies(ctx, asked.map(({ company }) => company), true);
+    const companies = await loadCompanies(
+      ctx,
+      asked.map(({ company }) => company),
+      true,
+    );
     const saved: Entry[] = [];
     const removed: number[] = [];
     const outcomes = asked.map(({ caller, company, entry, change }) => {
       const state = companies.get(company);
       if (state === undefined) return new Failure('not_found');
-      const decision = change === undefined ? decideRemoval(state, caller, entry) : decideEntry(state, caller, entry, change);
+      const decision =
+        change === undefined ? decideRemoval(state, caller, entry) : decideEntry(state, caller, entry, change);
       if (decision instanceof Failure) return decision;
       const index = state.entries.findIndex(({ id }) => id === entry);
       const before = state.entries[index]!;
@@ -120,4 +148,5 @@ const settle = batched<Asked, EntryView>({ key: ({ company }) => company, run: c
 export const changeEntry = (ctx: Ctx, asked: Required<Asked>): Promise<EntryView> => settle(ctx, asked);
 
 /** Removes an entry. @throws as `changeEntry` */
-export const removeEntry = async (ctx: Ctx, asked: Omit<Asked, 'change'>): Promise<void> => void (await settle(ctx, asked));
+export const removeEntry = async (ctx: Ctx, asked: Omit<Asked, 'change'>): Promise<void> =>
+  void (await settle(ctx, asked));

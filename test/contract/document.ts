@@ -61,7 +61,13 @@ export function operationsOf(document: Json): Operation[] {
 
 /** A compiler that knows the document, so that `#/components/…` resolves. Strict: a keyword that means nothing is a mistake. */
 export function compiler(document: Json): Ajv2020 {
-  const ajv = new Ajv2020({ strict: true, allowUnionTypes: true, allErrors: true, validateFormats: true });
+  const ajv = new Ajv2020({
+    strict: true,
+    allowUnionTypes: true,
+    strictRequired: false,
+    allErrors: true,
+    validateFormats: true,
+  });
   ajv.addFormat('email', /^[^\s@]+@[^\s@]+$/);
   ajv.addFormat('date', /^\d{4}-\d{2}-\d{2}$/);
   ajv.addFormat('date-time', {
@@ -71,7 +77,7 @@ export function compiler(document: Json): Ajv2020 {
   // Said to people and to form builders; any text fits.
   for (const format of ['binary', 'password']) ajv.addFormat(format, true);
   ajv.addSchema(
-    { $id: 'document', components: { schemas: (document['components'] as Json)['schemas'] } } as object,
+    { $id: 'document', $defs: absolute((document['components'] as Json)['schemas']) } as object,
     'document',
     true,
     false,
@@ -80,7 +86,7 @@ export function compiler(document: Json): Ajv2020 {
 }
 
 const absolute = (schema: unknown): unknown =>
-  JSON.parse(JSON.stringify(schema).replaceAll('"$ref":"#/', '"$ref":"document#/')) as unknown;
+  JSON.parse(JSON.stringify(schema).replaceAll('"#/components/schemas/', '"document#/$defs/')) as unknown;
 const compiled = new WeakMap<object, ValidateFunction>();
 
 /** Validates against a schema that stands in the document. */

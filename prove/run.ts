@@ -1,0 +1,12 @@
+/** `npm run prove -- NAME [options]`: each proof says what it did and found; exit code 1 when a promise does not hold. */
+const proofs: Record<string, () => Promise<{ run(args: string[]): Promise<void> }>> = {
+  crash: () => import('./crash.ts'),
+};
+
+const [name, ...args] = process.argv.slice(2);
+const load = name === undefined ? undefined : proofs[name];
+if (load === undefined) {
+  process.stderr.write(`usage: npm run prove -- NAME\nproofs: ${Object.keys(proofs).join(', ')}\n`);
+  process.exit(2);
+}
+await (await load()).run(args);

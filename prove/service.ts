@@ -1,0 +1,158 @@
+/** The service as it is shipped, in a process of its own, and the ways to end it. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import pg from 'pg';
+import { clusterPath } from '../src/platform/engine/cluster.ts';
+import { runningEngine } from '../src/platform/engine/engine.ts';
+import { clusterProcesses, postmasterPid, tell } from '../src/platform/engine/lock.ts';
+
+const MAIN = resolve(import.meta.dirname, '../src/main.ts');
+const PATIENCE = 60_000;
+
+export type Victim = 'server' | 'engine' | 'both';
+
+export interface Verified {
+  readonly lines: number;
+  readonly seals: number;
+  readonly unsealed: number;
+  readonly fault?: string;
+}
+
+export class Service {
+  readonly folder: string;
+  /** Module that is loaded before the service: a planted fault. */
+  readonly #plant: string | undefined;
+  #process: ChildProcess | undefined;
+  #url = '';
+  /** What it printed last, without the codes. */
+  readonly #said: string[] = [];
+
+  private constructor(folder: string, plant: string | undefined) {
+    this.folder = folder;
+    this.#plant = plant;
+  }
+
+  /** @param plant name of a module in `plants/` */
+  static async create(plant: string | undefined): Promise<Service> {
+    const home = await mkdtemp(join(tmpdir(), 'assent-prove-'));
+    // As root the engine runs as another user, who must be able to pass through.
+    await chmod(home, 0o755);
+    return new Service(join(home, 'data'), plant === undefined ? undefined : join(import.meta.dirname, 'plants', `${plant}.ts`));
+  }
+
+  get url(): string {
+    return this.#url;
+  }
+
+  get running(): boolean {
+    return this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** The last lines it printed. */
+  get said(): string {
+    return this.#said.slice(-12).join('\n');
+  }
+
+  get #environment(): NodeJS.ProcessEnv {
+    const { PATH, HOME } = process.env;
+    return { PATH, HOME, DATA_DIR: this.folder, PORT: '0', LOG_LEVEL: 'warn' };
+  }
+
+  /** Starts it. @returns seconds until it said that it is ready @throws when it does not come up by itself */
+  async start(...options: string[]): Promise<number> {
+    const before = performance.now();
+    const preload = this.#plant === undefined ? [] : ['--import', this.#plant];
+    const child = spawn(process.execPath, [...preload, MAIN, 'serve', ...options], {
+      env: this.#environment,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#process = child;
+    const ready = new Promise<string>((done, failed) => {
+      child.once('exit', (code, signal) => failed(new Error(`the service ended with ${signal ?? code} instead of starting\n${this.said}`)));
+      const listen = (line: string): void => {
+        const url = /Assent is ready: (http:\S+)/.exec(line)?.[1];
+        if (url !== undefined) done(url);
+      };
+      for (const stream of [child.stdout, child.stderr]) this.#hear(stream, listen);
+    });
+    this.#url = await Promise.race([
+      ready,
+      sleep(PATIENCE, undefined, { ref: false }).then(() => Promise.reject(new Error(`the service was not ready after ${PATIENCE / 1000} s\n${this.said}`))),
+    ]);
+    if (this.#plant !== undefined) child.kill('SIGUSR2');
+    return (performance.now() - before) / 1000;
+  }
+
+  #hear(stream: NodeJS.ReadableStream, listen: (line: string) => void): void {
+    let rest = '';
+    stream.on('data', (data: Buffer) => {
+      const lines = `${rest}${data.toString()}`.split('\n');
+      rest = lines.pop()!;
+      for (const line of lines) {
+        if (/^(sms|mail) to /.test(line)) continue;
+        this.#said.push(line);
+        listen(line);
+      }
+      this.#said.splice(0, Math.max(0, this.#said.length - 50));
+    });
+  }
+
+  /** kill -9. The engine is the postmaster: its children find out by themselves. */
+  async kill(victim: Victim): Promise<void> {
+    const child = this.#process!;
+    const cluster = (await clusterPath(this.folder))!;
+    const engine = await postmasterPid(cluster);
+    if (victim !== 'engine') child.kill('SIGKILL');
+    if (victim !== 'server') tell(engine, 'SIGKILL');
+    if (victim !== 'engine' && this.running) await once(child, 'exit');
+  }
+
+  /** SIGTERM. @returns exit code and seconds */
+  async stop(): Promise<{ code: number | null; seconds: number }> {
+    const child = this.#process!;
+    const before = performance.now();
+    const gone = once(child, 'exit');
+    child.kill('SIGTERM');
+    const [code] = (await gone) as [number | null];
+    return { code, seconds: (performance.now() - before) / 1000 };
+  }
+
+  /** A client of its database; the caller ends it. */
+  async database(): Promise<pg.Client> {
+    const connection = await runningEngine(this.folder);
+    if (connection === undefined) throw new Error('the database of the service does not answer');
+    const client = new pg.Client({ ...connection, options: '-c timezone=UTC' });
+    client.on('error', () => {});
+    await client.connect();
+    return client;
+  }
+
+  /** `assent ledger verify --json`, beside the running service or alone. */
+  async verify(): Promise<Verified> {
+    const verdict = await promisify(execFile)(process.execPath, [MAIN, 'ledger', 'verify', '--json'], { env: this.#environment }).catch(
+      (error: { stdout: string; stderr: string }) => {
+        if (!error.stdout?.startsWith('{')) throw new Error(`ledger verify failed: ${error.stderr}`);
+        return error;
+      },
+    );
+    return JSON.parse(verdict.stdout) as Verified;
+  }
+
+  /** Leaves nothing running and nothing behind. */
+  async remove(): Promise<void> {
+    if (this.running) this.#process!.kill('SIGKILL');
+    const cluster = await clusterPath(this.folder).catch(() => undefined);
+    if (cluster !== undefined) {
+      for (let left = await clusterProcesses(cluster); left.length > 0; left = await clusterProcesses(cluster)) {
+        for (const pid of left) tell(pid, 'SIGKILL');
+        await sleep(50);
+      }
+    }
+    await rm(dirname(this.folder), { recursive: true, force: true });
+  }
+}
