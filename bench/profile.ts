@@ -101,11 +101,11 @@ async function total(db: Database): Promise<number> {
   }
 }
 
-/** Options: --accounts N, --rounds N, --seconds N */
+/** Options: --accounts N, --rounds N, --seconds N, --only NAME (repeatable) */
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
-    options: { accounts: { type: 'string', default: '100000' }, rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '4' } },
+    options: { accounts: { type: 'string', default: '100000' }, rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '4' }, only: { type: 'string', multiple: true } },
   });
   const [accounts, rounds, seconds] = [Number(values.accounts), Number(values.rounds), Number(values.seconds)];
   // The engine makes the folder, so that its user can enter also when we are root.
@@ -137,7 +137,7 @@ export async function run(args: string[]): Promise<void> {
     const script = join(folder, 'change.sql');
     writeFileSync(script, pgbenchScript(accounts));
     const profile = '/users/profile/';
-    const contestants: Record<string, () => Promise<Result>> = {
+    const everybody: Record<string, () => Promise<Result>> = {
       'fixed JSON': () => drive(batched.origin, { method: 'GET', path: '/bench/fixed', sessions: accounts }, seconds),
       GET: () => drive(batched.origin, { method: 'GET', path: profile, sessions: accounts }, seconds),
       'GET one by one': () => drive(alone.origin, { method: 'GET', path: profile, sessions: accounts }, seconds),
@@ -145,6 +145,7 @@ export async function run(args: string[]): Promise<void> {
       'PATCH one by one': () => drive(alone.origin, { method: 'PATCH', path: profile, sessions: accounts }, seconds),
       ...(program === undefined ? {} : { pgbench: () => pgbench(program, host, script, seconds) }),
     };
+    const contestants = Object.fromEntries(Object.entries(everybody).filter(([name]) => values.only?.includes(name) ?? true));
     const results = new Map<string, Result[]>(Object.keys(contestants).map((name) => [name, []]));
     // Once unmeasured: code is compiled, plans are made, pages are in memory.
     for (const contest of Object.values(contestants)) await contest();

@@ -42,7 +42,10 @@ export class Service {
     const home = await mkdtemp(join(tmpdir(), 'assent-prove-'));
     // As root the engine runs as another user, who must be able to pass through.
     await chmod(home, 0o755);
-    return new Service(join(home, 'data'), plant === undefined ? undefined : join(import.meta.dirname, 'plants', `${plant}.ts`));
+    return new Service(
+      join(home, 'data'),
+      plant === undefined ? undefined : join(import.meta.dirname, 'plants', `${plant}.ts`),
+    );
   }
 
   get url(): string {
@@ -73,7 +76,9 @@ export class Service {
     });
     this.#process = child;
     const ready = new Promise<string>((done, failed) => {
-      child.once('exit', (code, signal) => failed(new Error(`the service ended with ${signal ?? code} instead of starting\n${this.said}`)));
+      child.once('exit', (code, signal) =>
+        failed(new Error(`the service ended with ${signal ?? code} instead of starting\n${this.said}`)),
+      );
       const listen = (line: string): void => {
         const url = /Assent is ready: (http:\S+)/.exec(line)?.[1];
         if (url !== undefined) done(url);
@@ -82,7 +87,9 @@ export class Service {
     });
     this.#url = await Promise.race([
       ready,
-      sleep(PATIENCE, undefined, { ref: false }).then(() => Promise.reject(new Error(`the service was not ready after ${PATIENCE / 1000} s\n${this.said}`))),
+      sleep(PATIENCE, undefined, { ref: false }).then(() =>
+        Promise.reject(new Error(`the service was not ready after ${PATIENCE / 1000} s\n${this.said}`)),
+      ),
     ]);
     if (this.#plant !== undefined) child.kill('SIGUSR2');
     return (performance.now() - before) / 1000;
@@ -134,12 +141,12 @@ export class Service {
 
   /** `assent ledger verify --json`, beside the running service or alone. */
   async verify(): Promise<Verified> {
-    const verdict = await promisify(execFile)(process.execPath, [MAIN, 'ledger', 'verify', '--json'], { env: this.#environment }).catch(
-      (error: { stdout: string; stderr: string }) => {
-        if (!error.stdout?.startsWith('{')) throw new Error(`ledger verify failed: ${error.stderr}`);
-        return error;
-      },
-    );
+    const verdict = await promisify(execFile)(process.execPath, [MAIN, 'ledger', 'verify', '--json'], {
+      env: this.#environment,
+    }).catch((error: { stdout: string; stderr: string }) => {
+      if (!error.stdout?.startsWith('{')) throw new Error(`ledger verify failed: ${error.stderr}`);
+      return error;
+    });
     return JSON.parse(verdict.stdout) as Verified;
   }
 

@@ -127,8 +127,7 @@ export function openapi(routes: readonly Route[]): Json {
   const components = new Map<string, unknown>();
   const paths: Record<string, Json> = {};
   for (const route of routes.filter(({ hidden }) => hidden !== true)) {
-    const path = (paths[route.path] ??= {});
-    path[route.method.toLowerCase()] = operation(route, components);
+    paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operation(route, components) };
   }
   return {
     openapi: '3.1.0',

@@ -97,7 +97,11 @@ ${installation?.demo ? demo : ''}`,
           ? isLocal(ip) && headers['x-forwarded-for'] === undefined
           : timingSafeEqual(sha256(given), sha256(`Bearer ${metricsToken}`));
       if (!allowed) fail('not_found');
-      return { status: 200, body: metrics.render(), headers: { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' } };
+      return {
+        status: 200,
+        body: metrics.render(),
+        headers: { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' },
+      };
     },
   }),
 ];

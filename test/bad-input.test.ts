@@ -3,8 +3,8 @@
  * documented one in the dialect's shape, never a 5xx, and a refused request leaves every row as it was.
  */
 
-import { request as httpRequest } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { apiDocument } from '../src/app.ts';
@@ -46,7 +46,14 @@ beforeAll(async () => {
     language: 'en',
   });
   send.guest = kit.send;
-  send.customer = (...request) => customer.send(...request);
+  // Not the browser of the kit: a cookie that an answer takes back is sent again, or all that follows would be a guest's.
+  send.customer = (method, path, sent = {}) => {
+    const cookie = [...customer.cookies].map(([key, value]) => `${key}=${value}`).join('; ');
+    return kit.send(method, path, {
+      ...sent,
+      headers: { cookie, 'x-csrftoken': customer.cookies.get('csrftoken')!, ...sent.headers },
+    });
+  };
   send.bearer = await kit.bearer(owner.email);
   send.key = await kit.apiKey('*');
   colleague = (await kit.signUp()).email;
@@ -111,7 +118,21 @@ const passedOver: Record<string, readonly string[]> = {
 const readOnlyOf = ({ id, path }: Operation): ReadonlySet<string> =>
   new Set(passedOver[path.startsWith('/users/profile') ? 'profile' : id] ?? []);
 
-const faultsOf = (operation: Operation): Fault[] => [
+/** Each of these hashes a password when its body is right: one slip in five that may be mended is enough. */
+const costly = new Set([
+  'login',
+  'changePassword',
+  'requestEmailChange',
+  'requestPasswordReset',
+  'register',
+  'createToken',
+]);
+const faultsOf = (operation: Operation): Fault[] =>
+  allFaultsOf(operation).filter(
+    ({ refused, status }, index) => refused || status !== undefined || index % 5 === 0 || !costly.has(operation.id),
+  );
+
+const allFaultsOf = (operation: Operation): Fault[] => [
   ...(operation.body === undefined
     ? []
     : bodyFaults(operation, baseOf(operation), propertiesOf(operation), readOnlyOf(operation))),
@@ -120,7 +141,10 @@ const faultsOf = (operation: Operation): Fault[] => [
   ...(operation.path.includes('{')
     ? segmentFaults.map((segment) => ({
         what: `${segment.slice(0, 40)} in the path`,
-        path: operation.path.replace(/\{\w+\}(?!.*\{)/, () => segment).replace(/\{\w+\}/, String(made.id)),
+        path: pathOf({ ...operation, path: operation.path.replace(/\{\w+\}(?!.*\{)/, '@') }).replace(
+          '@',
+          () => segment,
+        ),
         refused: true,
       }))
     : []),
@@ -226,8 +250,10 @@ async function attempt(
     before = after;
   }
   // Signing in or out, or a new password, ends the session that was used.
-  if (reply.status < 400 && actor === 'customer' && /login|logout|Password/.test(operation.id))
+  if (reply.status < 400 && actor === 'customer' && /login|logout|Password/.test(operation.id)) {
     customer = await kit.signIn(customer.email);
+    before = '';
+  }
   return wrong.map((fault) => `${actor}, ${what}: ${fault} (${reply.status} ${reply.text.slice(0, 300)})`);
 }
 
@@ -261,7 +287,7 @@ test('anybody sending anything anywhere gets a documented answer and changes not
     const { status: _, ...anyStatus } = mixed as Fault;
     expect(await attempt(operation, actor, anyStatus)).toEqual([]);
   });
-  await fc.assert(property, { numRuns: 800 });
+  await fc.assert(property, { numRuns: 500 });
 });
 
 test('any JSON at all in place of a body or a field gets a documented answer', async () => {
@@ -288,7 +314,7 @@ test('any JSON at all in place of a body or a field gets a documented answer', a
     };
     expect(await attempt(operation, actor, fault)).toEqual([]);
   });
-  await fc.assert(property, { numRuns: 500 });
+  await fc.assert(property, { numRuns: 300 });
 });
 
 // ---- Methods and paths ----
@@ -347,7 +373,10 @@ const attributes = fc.dictionary(
   },
 );
 let addresses = 0;
-const newEmail = fc.constant(0).map(() => `right${(addresses += 1)}@example.com`);
+const newEmail = fc.constant(0).map(() => {
+  addresses += 1;
+  return `right${addresses}@example.com`;
+});
 const password = fc.string({ unit: 'grapheme-ascii', minLength: 12, maxLength: 60 }).map((text) => `Zk!${text}`);
 const basket = fc.oneof(
   fc.integer({ min: 1 }),
@@ -360,6 +389,8 @@ const meant: Record<string, fc.Arbitrary<unknown>> = {
   phone: fc.constantFrom(null, '', '05321234567', '+31 6 12345678'),
   'updateProfileWithLoyalty.phone': fc.constant(null),
   'partialUpdateProfileWithLoyalty.phone': fc.constant(null),
+  // A number under way waits between two codes.
+  resend: fc.constant(false),
   code: fc.constant(null),
   avatar: fc.constant(null),
   attributes,
@@ -373,7 +404,9 @@ const meant: Record<string, fc.Arbitrary<unknown>> = {
   'register.password2': fc.constant(undefined),
   owner: newEmail,
   name: fc.dictionary(fc.constantFrom('en', 'tr', 'nl', 'fr'), words, { minKeys: 1, noNullPrototype: true }),
-  shops: fc.array(fc.dictionary(fc.constantFrom('en', 'tr'), words, { noNullPrototype: true }), { maxLength: 3 }),
+  shops: fc.array(fc.dictionary(fc.constantFrom('en', 'tr'), words, { minKeys: 1, noNullPrototype: true }), {
+    maxLength: 3,
+  }),
   shop_ids: fc.array(fc.nat(1), { maxLength: 6 }).map((indexes) => indexes.map((index) => made.shops[index]!.id)),
   permissions: fc.dictionary(fc.constantFrom(...permissionKeys), fc.boolean(), { noNullPrototype: true }),
   'changeSetting.value': fc.integer({ min: 0, max: 86_400 }),
@@ -451,4 +484,221 @@ describe('what the document allows is taken', () => {
     );
     before = '';
   });
+});
+
+// ---- The nastiest, by name ----
+
+describe('exactly', () => {
+  const json = { 'content-type': 'application/json' };
+  const patch = (body: string | Buffer, headers: Record<string, string> = json): Promise<Reply> =>
+    send.customer('PATCH', '/users/profile/', { body, headers });
+  const stored = async (): Promise<unknown> =>
+    (await kit.rows('select first_name, attributes, avatar, version from account where id = $1', customer.id))[0];
+
+  test.each([
+    [
+      '__proto__ in attributes',
+      '{"attributes":{"a":{"__proto__":{"polluted":1}}}}',
+      { attributes: ['The key "__proto__" cannot be used.'] },
+    ],
+    ['NUL in attributes', '{"attributes":{"a":["b\\u0000"]}}', { attributes: ['Null characters are not allowed.'] }],
+    [
+      'half a surrogate pair as a key',
+      '{"attributes":{"\\udfff":1}}',
+      { attributes: ['This text contains half of a surrogate pair; send whole characters.'] },
+    ],
+    [
+      'an integer that loses digits',
+      '{"attributes":{"a":9007199254740993}}',
+      { attributes: ['A number is too large to be kept exactly; send it as text.'] },
+    ],
+    [
+      'a number beyond all numbers',
+      '{"attributes":{"a":1e400}}',
+      { detail: "JSON parse error - Out of range float values are not JSON compliant: '1e400'" },
+    ],
+    [
+      '21 levels',
+      `{"a":${'['.repeat(20)}${']'.repeat(20)}}`,
+      { detail: 'JSON parse error - Nesting is deeper than 20 levels' },
+    ],
+    [
+      'a body that ends early',
+      '{"first_name":"Eve"',
+      { detail: "JSON parse error - Expecting ',' delimiter: line 1 column 20 (char 19)" },
+    ],
+    ['a list', '[]', { non_field_errors: ['Invalid data. Expected a dictionary, but got list.'] }],
+    [
+      'two fields at once',
+      '{"first_name":{},"gender":"none"}',
+      { first_name: ['Not a valid string.'], gender: ['"none" is not a valid choice.'] },
+    ],
+  ])('%s', async (_name, body, answer) => {
+    const row = await stored();
+    const reply = await patch(body);
+    expect([reply.status, reply.body, await stored()]).toEqual([400, answer, row]);
+  });
+
+  test('20 levels are read, in an unknown key they are passed over', async () => {
+    const reply = await patch(`{"a":${'['.repeat(19)}${']'.repeat(19)}}`);
+    expect([reply.status, reply.headers['assent-ignored']]).toEqual([200, 'a']);
+  });
+
+  test('of a key that comes twice the last counts, as in Django', async () => {
+    expect((await patch('{"first_name":"One","first_name":"Two"}')).body.first_name).toBe('Two');
+    const reply = await patch('{"first_name":"Three","first_name":[]}');
+    expect([reply.status, reply.body]).toEqual([400, { first_name: ['Not a valid string.'] }]);
+    expect(await stored()).toMatchObject({ first_name: 'Two' });
+  });
+
+  test('constructor and prototype are keys like any other', async () => {
+    const attributes = {
+      constructor: { prototype: { polluted: 1 } },
+      prototype: 1,
+      toString: 'text',
+      hasOwnProperty: null,
+    };
+    expect((await patch(JSON.stringify({ attributes }))).body.attributes).toEqual(attributes);
+    expect((await send.customer('GET', '/users/profile/')).body.attributes).toEqual(attributes);
+    expect(Object.hasOwn(Object.prototype, 'polluted')).toBe(false);
+  });
+
+  test('1 MiB is read and one byte more is not, whatever is in it', async () => {
+    const padded = (bytes: number): string => `{"first_name":"Big"${' '.repeat(bytes - 20)}}`;
+    expect([padded(MIB).length, (await patch(padded(MIB))).status]).toEqual([MIB, 200]);
+    const refused = await patch(padded(MIB + 1).replace('Big', 'New'));
+    expect([refused.status, refused.body]).toEqual([413, { detail: 'The body is larger than 1 MiB.' }]);
+    const own = await send.key('PUT', '/v1/settings/SMS_OTP_EXPIRE_TIME', { body: padded(MIB + 1) });
+    expect([own.status, own.body.code]).toEqual([413, 'too_large']);
+    const baker = await send.bearer('POST', '/api/token', { form: `grant_type=${'x'.repeat(MIB)}` });
+    expect([baker.status, baker.body.code]).toEqual([413, 'too_large']);
+    expect(await stored()).toMatchObject({ first_name: 'Big' });
+  });
+
+  test('a compressed bomb is not opened', async () => {
+    const bomb = gzipSync(Buffer.alloc(50 * MIB, 32));
+    const reply = await patch(bomb, { ...json, 'content-encoding': 'gzip' });
+    expect([reply.status, reply.body]).toEqual([415, { detail: 'Unsupported media type "gzip" in request.' }]);
+  });
+
+  test('a picture cut off in transit leaves the profile as it was', async () => {
+    const row = await stored();
+    const body =
+      '--b\r\nContent-Disposition: form-data; name="first_name"\r\n\r\nEve\r\n--b\r\nContent-Disposition: form-data; name="avatar"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n\x89PNG';
+    const reply = await patch(Buffer.from(body, 'latin1'), { 'content-type': 'multipart/form-data; boundary=b' });
+    expect([reply.status, Object.keys(reply.body), await stored()]).toEqual([400, ['detail'], row]);
+    expect(reply.body.detail).toMatch(/^Multipart form parse error - /);
+  });
+
+  test('a basket is a bigint of the database, and no more', async () => {
+    const post = (basket: string): Promise<Reply> =>
+      send.guest('POST', '/users/permissions/', { body: `{"uid":"u","basket":${basket},"sms_allowed":true}` });
+    expect((await post('9223372036854775807')).status).toBe(200);
+    expect(await kit.rows('select basket::text, value from basket_consent where basket > 9007199254740993')).toEqual([
+      { basket: '9223372036854775807', value: true },
+    ]);
+    expect([(await post('9223372036854775808')).body, (await post('0')).body, (await post('1.5')).body]).toEqual([
+      { basket: ['Ensure this value is less than or equal to 9223372036854775807.'] },
+      { basket: ['Ensure this value is greater than or equal to 1.'] },
+      { basket: ['A valid integer is required.'] },
+    ]);
+  });
+
+  test('a form cannot reach the prototype of a permission', async () => {
+    const path = pathOf(operationOf('updateUserPermission'));
+    const held = await send.bearer('GET', path);
+    for (const form of ['permissions[__proto__]=1', 'permissions[constructor]=1', 'permissions[hasOwnProperty]=1']) {
+      const reply = await send.bearer('PATCH', path, { form });
+      const key = /\[(\w+)\]/.exec(form)![1]!;
+      // qs drops __proto__ before anybody can follow it: nothing is left to change.
+      if (key === '__proto__') expect([reply.status, reply.body]).toEqual([200, held.body]);
+      else
+        expect([reply.status, reply.body.errors.map(({ pointer }: { pointer: string }) => pointer)]).toEqual([
+          422,
+          [`/permissions/${key}`],
+        ]);
+    }
+    expect((await send.bearer('GET', path)).body).toEqual(held.body);
+  });
+
+  test('a type that is no type is an unsupported one, in each dialect', async () => {
+    const headers = { 'content-type': 'nonsense' };
+    const akinon = await patch('{}', headers);
+    expect([akinon.status, akinon.body]).toEqual([415, { detail: 'Unsupported media type "nonsense" in request.' }]);
+    const own = await send.key('PUT', '/v1/settings/SMS_OTP_EXPIRE_TIME', { body: '{"value":1}', headers });
+    expect([own.status, own.body.code]).toEqual([415, 'unsupported_media_type']);
+  });
+});
+
+describe('over a socket', () => {
+  let port: number;
+  beforeAll(async () => {
+    await kit.http.listen({ port: 0, host: '127.0.0.1' });
+    port = (kit.http.server.address() as AddressInfo).port;
+  });
+
+  /** Sends bytes as they are, ends, and returns all that comes back. */
+  const raw = (text: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      let answer = '';
+      const socket = connect(port, '127.0.0.1', () => socket.end(text, 'latin1'));
+      socket.setEncoding('utf8');
+      socket.on('data', (chunk: string) => {
+        answer += chunk;
+      });
+      socket.on('close', () => resolve(answer));
+      socket.on('error', (error: NodeJS.ErrnoException) =>
+        error.code === 'ECONNRESET' || error.code === 'EPIPE' ? resolve(answer) : reject(error),
+      );
+    });
+  const head = 'Host: shop.example\r\nConnection: close\r\n';
+  const status = (answer: string): number => Number(/^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1]);
+
+  test.each([
+    ['a percent sign without digits in the path', `GET /users/%zz/ HTTP/1.1\r\n${head}\r\n`, 404],
+    ['a percent sign without digits in the query', `GET /csrf_token/?a=%zz HTTP/1.1\r\n${head}\r\n`, 200],
+    ['bytes that are not UTF-8 in the path', `GET /users/%ff%fe/ HTTP/1.1\r\n${head}\r\n`, 404],
+    ['an address in absolute form', `GET http://evil.example/csrf_token/ HTTP/1.1\r\n${head}\r\n`, 200],
+    ['a method nobody knows', `BREW /users/profile/ HTTP/1.1\r\n${head}\r\n`, 400],
+    ['a method we do not serve', `PROPFIND /users/profile/ HTTP/1.1\r\n${head}\r\n`, 405],
+    ['a method we do not serve, nowhere', `PROPFIND /users/nothing/ HTTP/1.1\r\n${head}\r\n`, 404],
+    [
+      'two lengths',
+      `POST /users/permissions/ HTTP/1.1\r\n${head}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}`,
+      400,
+    ],
+    [
+      'length and chunks',
+      `POST /users/permissions/ HTTP/1.1\r\n${head}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
+      400,
+    ],
+    ['20 KB of headers', `GET /users/profile/ HTTP/1.1\r\n${head}X-Long: ${'x'.repeat(20_000)}\r\n\r\n`, 431],
+  ])('%s', async (_name, text, expected) => {
+    expect(status(await raw(text))).toBe(expected);
+  });
+
+  test('chunks beyond 1 MiB are refused while they come', async () => {
+    const chunk = `10000\r\n${'x'.repeat(65_536)}\r\n`;
+    const answer = await raw(
+      `POST /users/permissions/ HTTP/1.1\r\n${head}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n${chunk.repeat(17)}0\r\n\r\n`,
+    );
+    expect(status(answer)).toBe(413);
+  });
+
+  test('a client that goes away in the middle of its body changes nothing', async () => {
+    const row = await digest();
+    const cookie = [...customer.cookies].map(([key, value]) => `${key}=${value}`).join('; ');
+    const csrf = customer.cookies.get('csrftoken')!;
+    await raw(
+      `PATCH /users/profile/ HTTP/1.1\r\n${head}Cookie: ${cookie}\r\nX-CSRFToken: ${csrf}\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"first_name":"Eve"}`,
+    );
+    expect(await digest()).toBe(row);
+  });
+});
+
+test('after all of it nothing was logged as a defect, and no prototype has changed', () => {
+  expect(kit.logged.filter((line) => (JSON.parse(line) as { level: number }).level >= 50)).toEqual([]);
+  expect(Object.keys(Object.getOwnPropertyDescriptors(Object.prototype)).filter((key) => key === 'polluted')).toEqual(
+    [],
+  );
 });

@@ -138,20 +138,24 @@ test('every setting and every start-up value is described', () => {
   expect(configRows.filter(({ description }) => description.length < 15).map(({ name }) => name)).toEqual([]);
 });
 
+test('the reference of settings and start-up values names them all', () => {
+  const text = readFileSync(join(root, 'docs/settings.md'), 'utf8');
+  const names = [...settingNames, ...configRows.map(({ name }) => name)];
+  expect(names.filter((name) => !text.includes(`| \`${name}\` |`))).toEqual([]);
+});
+
 // ---- Messages ----
 
 /** Keys that are put together, and with what. A new kind of key is a new row here. */
 const composed: Readonly<Record<string, readonly string[]>> = {
-  // biome-ignore-start lint/suspicious/noTemplateCurlyInString: these are pieces of source
-  'error.${}': Object.keys(errors),
-  'title.${}': [...new Set(Object.values(errors).map(({ status }) => String(status)))],
-  'invalid.${}': ['null_character', 'surrogate'],
-  'mail.${}.subject': ['password_reset', 'invitation', 'email_change', 'email_change_notice'],
-  'mail.${}.text': ['password_reset', 'invitation', 'email_change', 'email_change_notice'],
-  'page.${}': [...source.get('src/profile/link-pages.ts')!.matchAll(/\btext\(language, '([\w.]+)'/g)].map(
+  'error.{}': Object.keys(errors),
+  'title.{}': [...new Set(Object.values(errors).map(({ status }) => String(status)))],
+  'invalid.{}': ['null_character', 'surrogate'],
+  'mail.{}.subject': ['password_reset', 'invitation', 'email_change', 'email_change_notice'],
+  'mail.{}.text': ['password_reset', 'invitation', 'email_change', 'email_change_notice'],
+  'page.{}': [...source.get('src/profile/link-pages.ts')!.matchAll(/\btext\(language, '([\w.]+)'/g)].map(
     ([, key]) => key!,
   ),
-  // biome-ignore-end lint/suspicious/noTemplateCurlyInString: these are pieces of source
 };
 
 const known = Object.keys(catalogues.en);
@@ -159,14 +163,14 @@ const all = [...source.values()].join('\n');
 
 test('keys that are put together are listed', () => {
   const templates = [...all.matchAll(/\bkey: `([^`]+)`/g)].map(([, template]) =>
-    template!.replaceAll(/\$\{[^}]+\}/g, '${}'),
+    template!.replaceAll(/\$\{[^}]+\}/g, '{}'),
   );
   // A key of the job queue is no message.
   expect([...new Set(templates)].filter((template) => template.includes('.') && !(template in composed))).toEqual([]);
 });
 
 const puttogether = Object.entries(composed).flatMap(([template, values]) =>
-  values.map((value) => template.replace('${}', value)),
+  values.map((value) => template.replace('{}', value)),
 );
 
 test('every message that src names is in the catalogue', () => {

@@ -38,7 +38,8 @@ function again({ text, values: [events, evidence, , states] }: Recording): objec
 
 prototype.query = function (...args) {
   const statement = args[0] as Recording | string;
-  if (!on || typeof statement === 'string' || !statement.text?.includes('insert into consent_event')) return query.apply(this, args);
+  if (!on || typeof statement === 'string' || !statement.text?.includes('insert into consent_event'))
+    return query.apply(this, args);
   records += 1;
   if (records % 20 !== 0) return query.apply(this, args);
   return (query.apply(this, args) as Promise<unknown>).then((result) =>

@@ -11,7 +11,8 @@ process.on('SIGUSR2', () => {
 });
 
 prototype.query = function (...args) {
-  if (!on || args[0] !== 'commit' || this.connectionParameters.application_name !== 'assent') return query.apply(this, args);
+  if (!on || args[0] !== 'commit' || this.connectionParameters.application_name !== 'assent')
+    return query.apply(this, args);
   commits += 1;
   if (commits % 20 !== 0) return query.apply(this, args);
   const lied = query.call(this, 'rollback') as Promise<pg.QueryResult>;

@@ -2,17 +2,17 @@
 import pg from 'pg';
 
 interface Client {
-  connectionParameters: { application_name?: string; options?: string };
+  connectionParameters: { options?: string };
 }
 
 type Connect = (this: Client, ...args: unknown[]) => unknown;
 const prototype = pg.Client.prototype as unknown as { connect: Connect };
 const connect = prototype.connect;
-// The others' answer is told by SIGUSR2, too; without a listener it would end the process.
+// Every plant is told by this signal that the service is ready; without a listener it would end the process.
 process.on('SIGUSR2', () => {});
 
 prototype.connect = function (...args) {
   const parameters = this.connectionParameters;
-  parameters.options = `${parameters.options ?? ''} -c synchronous_commit=off -c wal_writer_delay=10s`;
+  parameters.options = `${parameters.options ?? ''} -c synchronous_commit=off`;
   return connect.apply(this, args);
 };

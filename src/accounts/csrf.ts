@@ -57,7 +57,7 @@ function originProblem(incoming: Incoming, trusted: readonly string[]): string |
   if (referer === undefined) return 'Referer checking failed - no Referer.';
   if (!URL.canParse(referer)) return 'Referer checking failed - Referer is malformed.';
   const from = new URL(referer).origin;
-  return known(from) ? undefined : `Referer checking failed - ${from} does not match any trusted origins.`;
+  return known(from) ? undefined : `Referer checking failed - ${referer.slice(0, 200)} does not match any trusted origins.`;
 }
 
 /**

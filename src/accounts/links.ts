@@ -26,13 +26,22 @@ export function linkToken(ctx: Ctx, { id, purpose }: Pick<MailLink, 'id' | 'purp
  */
 export async function sendLink(
   ctx: Ctx,
-  link: { purpose: LinkPurpose; account: number; language: string; seconds: number; newEmail?: string; previousEmail?: string },
+  link: {
+    purpose: LinkPurpose;
+    account: number;
+    language: string;
+    seconds: number;
+    newEmail?: string;
+    previousEmail?: string;
+  },
 ): Promise<void> {
   const now = ctx.clock.now();
   const id = randomUUID();
   await ctx.db.transaction(async (db) => {
     const tx = { ...ctx, db };
-    await db.run(sql`delete from mail_link where account = ${link.account} and purpose = ${link.purpose} and used_at is null`);
+    await db.run(
+      sql`delete from mail_link where account = ${link.account} and purpose = ${link.purpose} and used_at is null`,
+    );
     await db.run(sql`
       insert into mail_link (id, purpose, account, new_email, previous_email, language, created_at, expires_at)
       values (${id}, ${link.purpose}, ${link.account}, ${link.newEmail ?? null}, ${link.previousEmail ?? null}, ${link.language},

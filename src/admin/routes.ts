@@ -34,7 +34,10 @@ const settingExample = {
 };
 
 const newValue = Type.Object({ value: Type.Unknown() }, { additionalProperties: false });
-const texts = Type.Record(Type.String({ pattern: '^[a-z]{2}$' }), Type.String({ minLength: 1, maxLength: 200 }));
+const texts = Type.Record(Type.String({ pattern: '^[a-z]{2}$' }), Type.String({ minLength: 1, maxLength: 200 }), {
+  minProperties: 1,
+  additionalProperties: false,
+});
 const newCompany = Type.Object(
   {
     name: texts,
@@ -51,9 +54,27 @@ const page = (items: object): object => ({
 });
 
 const accountSchema = { title: 'Account', type: 'object', required: ['id', 'email'], additionalProperties: true };
-const accountExample = { id: 1042, email: 'ada@example.com', first_name: 'Ada', last_name: 'Yılmaz', phone: '+905321234567', is_operator: false };
-const companySchema = { title: 'CompanyRecord', type: 'object', required: ['id', 'name', 'active', 'owner', 'shops'], additionalProperties: true };
-const companyExample = { id: 15, name: { en: 'Usta Bakery' }, active: true, owner: 'usta@example.com', shops: [{ id: 11, name: { en: 'Moda' }, active: true }] };
+const accountExample = {
+  id: 1042,
+  email: 'ada@example.com',
+  first_name: 'Ada',
+  last_name: 'Yılmaz',
+  phone: '+905321234567',
+  is_operator: false,
+};
+const companySchema = {
+  title: 'CompanyRecord',
+  type: 'object',
+  required: ['id', 'name', 'active', 'owner', 'shops'],
+  additionalProperties: true,
+};
+const companyExample = {
+  id: 15,
+  name: { en: 'Usta Bakery' },
+  active: true,
+  owner: 'usta@example.com',
+  shops: [{ id: 11, name: { en: 'Moda' }, active: true }],
+};
 
 const settingRoute = { dialect: own, who: operator('settings'), tag: 'Settings' } as const;
 const companyRoute = { dialect: own, who: operator('companies'), tag: 'Companies' } as const;
@@ -78,7 +99,12 @@ const outbox = (medium: 'sms' | 'mail'): Route =>
           items: {
             type: 'object',
             required: ['to', 'text', 'at'],
-            properties: { to: { type: 'string' }, subject: { type: 'string' }, text: { type: 'string' }, at: { type: 'string', format: 'date-time' } },
+            properties: {
+              to: { type: 'string' },
+              subject: { type: 'string' },
+              text: { type: 'string' },
+              at: { type: 'string', format: 'date-time' },
+            },
           },
         },
         example: [{ to: '+905321234567', text: 'Your code is 123456.', at: '2026-11-21T08:00:00.000Z' }],
@@ -107,7 +133,10 @@ export const adminRoutes: readonly Route[] = [
     path: '/v1/settings',
     operationId: 'listSettings',
     summary: 'All settings with their values, defaults and descriptions',
-    answers: { 200: { description: 'Settings', schema: page(settingSchema), example: { items: [settingExample], next: null } }, ...problems(401, 403) },
+    answers: {
+      200: { description: 'Settings', schema: page(settingSchema), example: { items: [settingExample], next: null } },
+      ...problems(401, 403),
+    },
     run: async (ctx) => ok({ items: await listSettings(ctx.db), next: null }),
   }),
   route({
@@ -116,7 +145,10 @@ export const adminRoutes: readonly Route[] = [
     path: '/v1/settings/{name}',
     operationId: 'readSetting',
     summary: 'One setting',
-    answers: { 200: { description: 'The setting', schema: settingSchema, example: settingExample }, ...problems(401, 403, 404) },
+    answers: {
+      200: { description: 'The setting', schema: settingSchema, example: settingExample },
+      ...problems(401, 403, 404),
+    },
     run: async (ctx, { params }) => ok(await readSetting(ctx.db, params['name']!)),
   }),
   route({
@@ -128,14 +160,30 @@ export const adminRoutes: readonly Route[] = [
     description: 'Takes effect in every process at once, and is kept in the history.',
     body: {
       required: true,
-      schema: { title: 'SettingChange', type: 'object', required: ['value'], additionalProperties: false, properties: { value: {} } },
+      schema: {
+        title: 'SettingChange',
+        type: 'object',
+        required: ['value'],
+        additionalProperties: false,
+        properties: { value: {} },
+      },
       example: { value: 300 },
     },
-    answers: { 200: { description: 'The setting as it is now', schema: settingSchema, example: { ...settingExample, value: 300 } }, ...problems(400, 401, 403, 404, 413, 415) },
+    answers: {
+      200: {
+        description: 'The setting as it is now',
+        schema: settingSchema,
+        example: { ...settingExample, value: 300 },
+      },
+      ...problems(400, 401, 403, 404, 413, 415),
+    },
     async run(ctx, { params, body, actor }) {
       checkSchema(newValue, body.value ?? {});
       const { value } = body.value as { value: unknown };
-      const changed = await changeSetting(ctx.db, params['name']!, value, { now: ctx.clock.now(), changedBy: actor.name });
+      const changed = await changeSetting(ctx.db, params['name']!, value, {
+        now: ctx.clock.now(),
+        changedBy: actor.name,
+      });
       await ctx.settings.refresh(ctx.db);
       return ok(changed);
     },
@@ -146,9 +194,15 @@ export const adminRoutes: readonly Route[] = [
     path: '/v1/settings/{name}',
     operationId: 'resetSetting',
     summary: 'Return a setting to its default',
-    answers: { 200: { description: 'The setting as it is now', schema: settingSchema, example: settingExample }, ...problems(401, 403, 404) },
+    answers: {
+      200: { description: 'The setting as it is now', schema: settingSchema, example: settingExample },
+      ...problems(401, 403, 404),
+    },
     async run(ctx, { params, actor }) {
-      const changed = await changeSetting(ctx.db, params['name']!, undefined, { now: ctx.clock.now(), changedBy: actor.name });
+      const changed = await changeSetting(ctx.db, params['name']!, undefined, {
+        now: ctx.clock.now(),
+        changedBy: actor.name,
+      });
       await ctx.settings.refresh(ctx.db);
       return ok(changed);
     },
@@ -162,8 +216,15 @@ export const adminRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'Changes',
-        schema: page({ type: 'object', required: ['value', 'previous', 'changed_at', 'changed_by'], additionalProperties: true }),
-        example: { items: [{ value: 300, previous: 180, changed_at: '2026-11-21T08:00:00.000Z', changed_by: 'operator:1' }], next: null },
+        schema: page({
+          type: 'object',
+          required: ['value', 'previous', 'changed_at', 'changed_by'],
+          additionalProperties: true,
+        }),
+        example: {
+          items: [{ value: 300, previous: 180, changed_at: '2026-11-21T08:00:00.000Z', changed_by: 'operator:1' }],
+          next: null,
+        },
       },
       ...problems(401, 403, 404),
     },
@@ -184,7 +245,14 @@ export const adminRoutes: readonly Route[] = [
       after: { description: '`next` of the page before', schema: { type: 'integer', minimum: 1 } },
       limit: { description: 'Accounts a page', schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 } },
     },
-    answers: { 200: { description: 'A page, newest first', schema: page(accountSchema), example: { items: [accountExample], next: null } }, ...problems(400, 401, 403) },
+    answers: {
+      200: {
+        description: 'A page, newest first',
+        schema: page(accountSchema),
+        example: { items: [accountExample], next: null },
+      },
+      ...problems(400, 401, 403),
+    },
     async run(ctx, { query }) {
       const after = queryInteger(query, 'after', 1, Number.MAX_SAFE_INTEGER);
       const filter = { email: queryText(query, 'email'), phone: queryText(query, 'phone'), q: queryText(query, 'q') };
@@ -197,7 +265,10 @@ export const adminRoutes: readonly Route[] = [
     path: '/v1/accounts/{id}',
     operationId: 'readAccount',
     summary: 'One account',
-    answers: { 200: { description: 'The account', schema: accountSchema, example: accountExample }, ...problems(401, 403, 404) },
+    answers: {
+      200: { description: 'The account', schema: accountSchema, example: accountExample },
+      ...problems(401, 403, 404),
+    },
     run: async (ctx, { params }) => ok((await readAccount(ctx, pathId(params, 'id'))) ?? fail('not_found')),
   }),
   route({
@@ -206,7 +277,10 @@ export const adminRoutes: readonly Route[] = [
     path: '/v1/companies',
     operationId: 'listAllCompanies',
     summary: 'All companies with owners and shops',
-    answers: { 200: { description: 'Companies', schema: page(companySchema), example: { items: [companyExample], next: null } }, ...problems(401, 403) },
+    answers: {
+      200: { description: 'Companies', schema: page(companySchema), example: { items: [companyExample], next: null } },
+      ...problems(401, 403),
+    },
     run: async (ctx) => ok({ items: await allCompanies(ctx), next: null }),
   }),
   route({
@@ -221,7 +295,10 @@ export const adminRoutes: readonly Route[] = [
       schema: newCompany,
       example: { name: { en: 'Usta Bakery' }, owner: 'usta@example.com', shops: [{ en: 'Moda' }] },
     },
-    answers: { 201: { description: 'Made', schema: companySchema, example: companyExample }, ...problems(400, 401, 403, 413, 415) },
+    answers: {
+      201: { description: 'Made', schema: companySchema, example: companyExample },
+      ...problems(400, 401, 403, 413, 415),
+    },
     async run(ctx, { body, language }) {
       checkSchema(newCompany, body.value ?? {});
       const { name, owner, shops = [] } = body.value as Type.Static<typeof newCompany>;

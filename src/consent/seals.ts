@@ -40,7 +40,9 @@ interface Seal {
 }
 
 /** What a head says: everything before it, the batch, and when. */
-export function headHash(seal: Pick<Seal, 'number' | 'first_position' | 'lines' | 'root' | 'previous' | 'sealed_at'>): Buffer {
+export function headHash(
+  seal: Pick<Seal, 'number' | 'first_position' | 'lines' | 'root' | 'previous' | 'sealed_at'>,
+): Buffer {
   return sha256(
     JSON.stringify([
       'assent seal 1',
@@ -65,7 +67,9 @@ export async function seal(ctx: Ctx): Promise<number> {
   const waiting = await ctx.db.one<{ any: boolean }>(sql`select exists (select from ledger_unsealed) as any`);
   if (!waiting!.any) return 0;
   return transaction(ctx, async (tx) => {
-    const lock = await tx.db.one<{ mine: boolean }>(sql`select pg_try_advisory_xact_lock(hashtext('assent.sealer')) as mine`);
+    const lock = await tx.db.one<{ mine: boolean }>(
+      sql`select pg_try_advisory_xact_lock(hashtext('assent.sealer')) as mine`,
+    );
     if (!lock!.mine) return 0;
     const lines = await tx.db.rows<{ event: string; hash: Buffer }>(sql`
       with taken as (
@@ -103,7 +107,9 @@ export async function sealAll(ctx: Ctx): Promise<void> {
 }
 
 /** The newest head as published: how many lines, their hash, when, signed. */
-export async function ledgerHead(ctx: Ctx): Promise<{ count: number; hash: string | null; at: string | null; signature: string | null }> {
+export async function ledgerHead(
+  ctx: Ctx,
+): Promise<{ count: number; hash: string | null; at: string | null; signature: string | null }> {
   const last = await ctx.db.one<Seal>(sql`select * from ledger_seal order by number desc limit 1`);
   if (last === undefined) return { count: 0, hash: null, at: null, signature: null };
   return {
@@ -151,11 +157,14 @@ export async function verifyLedger(ctx: Ctx, progress: (lines: number) => void =
     ...(fault === undefined ? {} : { fault }),
   });
   for (;;) {
-    const stored = await ctx.db.one<Seal>(sql`select * from ledger_seal where number > ${number} order by number limit 1`);
+    const stored = await ctx.db.one<Seal>(
+      sql`select * from ledger_seal where number > ${number} order by number limit 1`,
+    );
     if (stored === undefined) break;
     const name = `seal ${stored.number}`;
     if (stored.number !== number + 1) return result(`${name} follows seal ${number}: one between them was dropped`);
-    if (stored.first_position !== position) return result(`${name} starts at line ${stored.first_position} instead of ${position}`);
+    if (stored.first_position !== position)
+      return result(`${name} starts at line ${stored.first_position} instead of ${position}`);
     const lines = await ctx.db.rows<StoredLine>(sql`
       select l.position, e.*, p.kind as address_kind, encode(p.address_hash, 'hex') as address_hash, v.salt, v.evidence
         from ledger_line l
@@ -167,22 +176,29 @@ export async function verifyLedger(ctx: Ctx, progress: (lines: number) => void =
       const at = `line ${line.position} (event ${line.id})`;
       if (line.position !== position + index) return result(`line ${position + index} was dropped`);
       if (!lineHash(line).equals(line.hash)) return result(`${at} was changed`);
-      if (line.salt !== null && line.evidence !== null && !commitment(line.salt, line.evidence).equals(line.commitment)) {
+      if (
+        line.salt !== null &&
+        line.evidence !== null &&
+        !commitment(line.salt, line.evidence).equals(line.commitment)
+      ) {
         return result(`the evidence of ${at} was changed`);
       }
     }
     if (lines.length < stored.lines) return result(`line ${position + lines.length} was dropped`);
     const extra = lines[stored.lines];
     if (extra !== undefined) return result(`line ${extra.position} (event ${extra.id}) was inserted`);
-    if (!merkleRoot(lines.map(({ hash }) => hash)).equals(stored.root)) return result(`the lines of ${name} are not those that were sealed`);
+    if (!merkleRoot(lines.map(({ hash }) => hash)).equals(stored.root))
+      return result(`the lines of ${name} are not those that were sealed`);
     if (!stored.previous.equals(previous)) return result(`${name} does not follow the seal before it`);
     if (!headHash(stored).equals(stored.head)) return result(`${name} was changed`);
-    if (!verify(null, stored.head, ctx.keys.sealing.public, stored.signature)) return result(`the signature of ${name} is not ours`);
+    if (!verify(null, stored.head, ctx.keys.sealing.public, stored.signature))
+      return result(`the signature of ${name} is not ours`);
     previous = stored.head;
     position += lines.length;
     number = stored.number;
     progress(position - 1);
   }
-  if (counts!.stray !== null) return result(`event ${counts!.stray} was inserted: it was neither sealed nor is it waiting for it`);
+  if (counts!.stray !== null)
+    return result(`event ${counts!.stray} was inserted: it was neither sealed nor is it waiting for it`);
   return result();
 }

@@ -79,7 +79,8 @@ export async function submitCode(ctx: Ctx, account: number, e164: string, code: 
   if (pending === undefined) refuse({ path: ['code'], key: 'code.expired' });
   const expected = Buffer.from(codeOf(ctx, account, e164, pending.nonce));
   const given = Buffer.from(code);
-  if (given.length !== expected.length || !timingSafeEqual(given, expected)) refuse({ path: ['code'], key: 'code.wrong' });
+  if (given.length !== expected.length || !timingSafeEqual(given, expected))
+    refuse({ path: ['code'], key: 'code.wrong' });
   return pending.nonce;
 }
 
@@ -93,7 +94,10 @@ export async function pendingNumber(ctx: Ctx, account: number): Promise<PhoneNum
 }
 
 /** Which of these codes are still unspent; the accounts must be locked. */
-export const unspentCodes = (ctx: Ctx, codes: readonly { account: number; nonce: Buffer }[]): Promise<{ account: number }[]> =>
+export const unspentCodes = (
+  ctx: Ctx,
+  codes: readonly { account: number; nonce: Buffer }[],
+): Promise<{ account: number }[]> =>
   ctx.db.rows(sql`
     select p.account from phone_change p
       join unnest(${codes.map(({ account }) => account)}::bigint[],
@@ -108,7 +112,10 @@ export const spendCodes = (ctx: Ctx, codes: readonly { account: number; nonce: B
      where p.account = c.account and p.nonce = c.nonce`);
 
 /** The code that is under way for an account, for the job that sends it; undefined when it is spent or expired. */
-export async function codeToSend(ctx: Ctx, account: number): Promise<{ to: string; code: string; language: string } | undefined> {
+export async function codeToSend(
+  ctx: Ctx,
+  account: number,
+): Promise<{ to: string; code: string; language: string } | undefined> {
   const row = await ctx.db.one<{ phone_e164: string; nonce: Buffer; language_code: string }>(sql`
     select p.phone_e164, p.nonce, a.language_code from phone_change p join account a on a.id = p.account
      where p.account = ${account} and (p.expires_at is null or p.expires_at > ${ctx.clock.now()})`);

@@ -54,7 +54,7 @@ export function asset(type: string, text: string): Asset {
         'cache-control': query['v'] === hash ? 'public, max-age=31536000, immutable' : 'no-cache',
       };
       const known = (headers['if-none-match'] ?? '').split(',').map((tag) => tag.trim().replace(/^W\//, ''));
-      if (known.includes(etag) || known.includes('*')) return { status: 304, body: '', headers: common };
+      if (known.includes(etag) || known.includes('*')) return { status: 304, headers: common };
       return {
         status: 200,
         body: await inCoding(coding),

@@ -159,7 +159,7 @@ export const integer = (min: bigint, max: bigint): FieldKind<bigint> => ({
     let number: bigint;
     if (typeof value === 'bigint') number = value;
     else if (typeof value === 'number' && Number.isInteger(value)) number = BigInt(value);
-    else if (typeof value === 'string' && /^\s*[+-]?\d{1,40}(\.0+)?\s*$/.test(value)) number = BigInt(value.trim().replace(/\.0+$/, '').replace(/^\+/, ''));
+    else if (typeof value === 'string' && /^\s*[+-]?\d{1,1000}(\.0+)?\s*$/.test(value)) number = BigInt(value.trim().replace(/\.0+$/, '').replace(/^\+/, ''));
     else return problem('field.integer');
     if (number < min) return problem('field.min_value', { min: String(min) });
     if (number > max) return problem('field.max_value', { max: String(max) });

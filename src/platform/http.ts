@@ -272,18 +272,23 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
     return reply;
   };
 
-  const toFailure = (error: unknown): Failure => {
+  const toFailure = (error: unknown, request: FastifyRequest): Failure => {
     if (error instanceof Failure) return error;
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new Failure('too_large', { values: { limit: '1 MiB' } });
     if (code === 'FST_ERR_CTP_INVALID_CONTENT_LENGTH') return new Failure('malformed', { values: { detail: 'Content-Length' } });
     if (code === 'FST_ERR_BAD_URL' || code === 'FST_ERR_MAX_PARAM_LENGTH') return new Failure('not_found');
+    if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+      return new Failure('unsupported_media_type', { values: { type: request.headers['content-type'] ?? '' } });
+    }
+    // The client went away in the middle of its body: nobody reads the answer, and it is no defect of ours.
+    if (code === 'ECONNRESET' && 'statusCode' in (error as Error)) return new Failure('malformed', { values: { detail: 'The body ends early.' } });
     return new Failure('internal', { cause: error });
   };
 
   const answerFailure = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
     const exchange = request.exchange ?? begin(request, dialectOf(request.url.split('?', 1)[0]!));
-    const failure = toFailure(error);
+    const failure = toFailure(error, request);
     if (failure.status >= 500) {
       const cause = failure.cause ?? failure;
       const level = failure.code === 'internal' ? 'error' : 'warn';
@@ -297,7 +302,19 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
   };
 
   app.setErrorHandler(answerFailure);
-  app.setNotFoundHandler((request, reply) => answerFailure(new Failure('not_found'), request, reply));
+  /** Paths with the methods they know. */
+  const known: { readonly shape: RegExp; readonly allow: string }[] = [];
+  app.setNotFoundHandler((request, reply) => {
+    // Methods that no route has (PROPFIND, TRACE, …) end here too, on paths that exist.
+    const path = request.url.split('?', 1)[0]!;
+    const { method } = request;
+    const place = (methods as readonly string[]).includes(method) ? undefined : known.find(({ shape }) => shape.test(path));
+    const failure =
+      place === undefined
+        ? new Failure('not_found')
+        : new Failure('method_not_allowed', { values: { method }, headers: { allow: place.allow } });
+    return answerFailure(failure, request, reply);
+  });
 
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
@@ -314,14 +331,14 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
 
   const byPath = Map.groupBy(routes, (entry) => entry.path);
   for (const [path, entries] of byPath) {
-    const allow = [...entries.map((entry) => entry.method), ...(entries.some((e) => e.method === 'GET') ? ['HEAD'] : []), 'OPTIONS'];
+    const allowed = [...entries.map((entry) => entry.method), ...(entries.some((e) => e.method === 'GET') ? ['HEAD'] : []), 'OPTIONS'].join(', ');
+    known.push({ shape: new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+').replace(/\/$/, '')}/?$`), allow: allowed });
     const url = path.replaceAll(/\{(\w+)\}/g, ':$1');
     for (const method of [...methods, 'OPTIONS' as const]) {
       const entry = entries.find((candidate) => candidate.method === method);
       // A method without a route still answers in order: who is asking and how often comes before what it may do.
       const rule = entry ?? entries[0]!;
       if (rule.who === undefined) throw new Error(`${method} ${path} does not say who may call it`);
-      const allowed = allow.join(', ');
       app.route({
         method,
         url,

@@ -1,4 +1,5 @@
 /** Jobs in PostgreSQL (graphile-worker): put there in the caller's transaction, done by whichever process is free. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger as WorkerLogger, Logger, parseCronItems, run, runMigrations, type Runner } from 'graphile-worker';
 import pg from 'pg';
 import type { Ctx } from './ctx.ts';
@@ -59,8 +60,122 @@ export interface Worker {
   stop(): Promise<void>;
 }
 
+/** One run of the library, until its connection to the database breaks. */
+interface Shift {
+  /** Resolves when the run is over, whatever the reason. */
+  readonly over: Promise<void>;
+  /** Lets the jobs in hand finish. */
+  end(): Promise<void>;
+}
+
+/** How often the jobs of processes that died are looked for. */
+const ROUNDS = 10_000;
+/** How long jobs in hand may hold up a new shift: a job that waits for an answer from outside may take longer. */
+const FAREWELL = 5000;
+
 /**
- * Starts doing jobs.
+ * Gives back the jobs of workers that are gone. The library says which pool of workers holds a job, not whether that pool
+ * still lives, and would wait four hours: a code for a customer is worth nothing by then. Here a living pool holds an
+ * advisory lock under its name, which ends with its process and with the database.
+ */
+const releaseOrphans = `
+  select graphile_worker.force_unlock_workers(array_agg(holder)) from (
+    select locked_by as holder from graphile_worker._private_jobs where locked_by is not null
+    union
+    select locked_by from graphile_worker._private_job_queues where locked_by is not null) as held
+   where not exists (
+     select from pg_locks l
+      where l.locktype = 'advisory' and l.granted
+        and l.database = (select oid from pg_database where datname = current_database())
+        and l.classid = hashtext('assent.worker')::oid and l.objid = hashtext(holder)::oid)`;
+
+async function beginShift(
+  ctx: Ctx,
+  connection: Connection,
+  tasks: Readonly<Record<string, Task>>,
+  crontab: readonly { task: string; match: string }[],
+): Promise<Shift> {
+  const presence = new pg.Client({
+    ...(typeof connection === 'string' ? { connectionString: connection } : connection),
+    application_name: 'assent worker presence',
+    connectionTimeoutMillis: 5000,
+    keepAlive: true,
+  });
+  const broken = new Promise<void>((done) => {
+    presence.on('error', () => done());
+    presence.on('end', () => done());
+  });
+  await presence.connect();
+  // One connection listens, the others work.
+  const pool = poolFor(connection, 4);
+  let absent = (): void => {};
+  const absence = new Promise<void>((done) => {
+    absent = done;
+  });
+  // Before its first job, so that nobody takes a living worker for a dead one.
+  const present = (name: string): Promise<unknown> =>
+    presence
+      .query("select pg_advisory_lock(hashtext('assent.worker'), hashtext($1))", [name])
+      .then(() => presence.query(releaseOrphans))
+      .catch((error: unknown) => {
+        absent();
+        throw error;
+      });
+  let presented: Promise<unknown> | undefined;
+  let runner: Runner;
+  try {
+    runner = await run({
+      pgPool: pool,
+      concurrency: 3,
+      pollInterval: 2000,
+      noHandleSignals: true,
+      logger: quiet(ctx),
+      taskList: Object.fromEntries(
+        Object.entries(tasks).map(([name, task]) => [name, (payload: unknown) => task(ctx, payload as Payload)]),
+      ),
+      parsedCronItems: parseCronItems(crontab.map((item) => ({ ...item, options: { backfillPeriod: 0 } }))),
+      preset: {
+        // Without a delay the library leaves the error of a lost connection to nobody, which ends the process.
+        worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 },
+        plugins: [
+          {
+            name: 'presence',
+            version: '1.0.0',
+            worker: {
+              hooks: {
+                startWorker: async (_context, { worker }) => void (await (presented ??= present(worker.workerPool.id))),
+              },
+            },
+          },
+        ],
+      },
+    });
+  } catch (error) {
+    await Promise.allSettled([presence.end(), pool.end()]);
+    throw error;
+  }
+  const rounds = setInterval(() => void presence.query(releaseOrphans).catch(absent), ROUNDS);
+  const settled = runner.promise.then(
+    () => {},
+    (error: unknown) => ctx.log.warn({ err: error }, 'worker stopped'),
+  );
+  return {
+    over: Promise.race([broken, absence, settled]),
+    async end() {
+      clearInterval(rounds);
+      const gone = (async () => {
+        // Rejects when the run is over already.
+        await runner.stop().catch(() => {});
+        await settled;
+        await Promise.allSettled([presence.end(), pool.end()]);
+      })();
+      await Promise.race([gone, sleep(FAREWELL, undefined, { ref: false })]);
+    },
+  };
+}
+
+/**
+ * Starts doing jobs, and starts again whenever the database was away.
  * @param crontab tasks by the clock, in crontab syntax (UTC): `a task and when`
  */
 export async function startWorker(
@@ -69,25 +184,29 @@ export async function startWorker(
   tasks: Readonly<Record<string, Task>>,
   crontab: readonly { task: string; match: string }[],
 ): Promise<Worker> {
-  // One connection listens, the others work.
-  const pool = poolFor(connection, 4);
-  const runner: Runner = await run({
-    pgPool: pool,
-    concurrency: 3,
-    pollInterval: 2000,
-    noHandleSignals: true,
-    logger: quiet(ctx),
-    taskList: Object.fromEntries(
-      Object.entries(tasks).map(([name, task]) => [name, (payload: unknown) => task(ctx, payload as Payload)]),
-    ),
-    parsedCronItems: parseCronItems(crontab.map((item) => ({ ...item, options: { backfillPeriod: 0 } }))),
-  });
-  // A runner that dies (database away for long) rejects here; the process goes on answering and says so.
-  runner.promise.catch((error: unknown) => ctx.log.error({ err: error }, 'worker stopped'));
+  const stopping = new AbortController();
+  const stopped = new Promise<void>((done) => stopping.signal.addEventListener('abort', () => done()));
+  let shift: Shift | undefined = await beginShift(ctx, connection, tasks, crontab);
+  const working = (async () => {
+    for (let failing = false; !stopping.signal.aborted; ) {
+      try {
+        shift ??= await beginShift(ctx, connection, tasks, crontab);
+        failing = false;
+        await Promise.race([shift.over, stopped]);
+        await shift.end();
+        shift = undefined;
+      } catch (error) {
+        // Once, not twice a second of an outage.
+        if (!failing) ctx.log.warn({ err: error }, 'jobs wait for the database');
+        failing = true;
+      }
+      await sleep(500, undefined, { signal: stopping.signal }).catch(() => {});
+    }
+  })();
   return {
     async stop() {
-      await runner.stop().catch(() => {});
-      await pool.end();
+      stopping.abort();
+      await working;
     },
   };
 }

@@ -14,9 +14,13 @@ export class Markup {
 }
 
 const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
-const escape = (text: string): string => text.replace(/[&<>"']/g, (character) => entities[character]!);
+const escapeText = (text: string): string => text.replace(/[&<>"']/g, (character) => entities[character]!);
 const render = (value: unknown): string =>
-  value instanceof Markup ? value.text : Array.isArray(value) ? value.map(render).join('') : escape(String(value ?? ''));
+  value instanceof Markup
+    ? value.text
+    : Array.isArray(value)
+      ? value.map(render).join('')
+      : escapeText(String(value ?? ''));
 
 /** Markup from a template: values are escaped, markup and lists of it are kept. */
 export const html = (strings: TemplateStringsArray, ...values: unknown[]): Markup =>
@@ -29,13 +33,13 @@ const style = `
 main{max-width:42rem;margin:clamp(0rem,8vh,5rem) auto;padding:clamp(1.5rem,6vw,3rem);background:var(--sheet);border-block:1px solid var(--line)}
 @media (min-width:42rem){main{border:1px solid var(--line);border-radius:1rem}}
 h1{font-size:1.7rem;line-height:1.25;margin:0 0 .75rem;letter-spacing:-.01em;text-wrap:balance}
-h2{font-size:1.1rem;margin:2.25rem 0 .5rem}p{margin:.5rem 0}a{color:var(--accent);text-underline-offset:.2em}.soft{color:var(--soft)}
+h2{font-size:1.1rem;margin:2.25rem 0 .5rem}p{margin:.5rem 0}time,code{white-space:nowrap}a{color:var(--accent);text-underline-offset:.2em}.soft{color:var(--soft)}
 form{max-width:24rem}label{display:block;margin:1.25rem 0 .3rem;font-weight:600}
 input{width:100%;font:inherit;padding:.6rem .75rem;border:1px solid var(--edge);border-radius:.5rem;background:transparent;color:inherit}
 button{font:inherit;font-weight:600;margin-top:1.5rem;padding:.65rem 1.25rem;border:0;border-radius:.5rem;background:var(--accent);color:var(--sheet);cursor:pointer}
 button:hover{filter:brightness(1.1)}:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
 dl{margin:1.25rem 0 0}dl>div{padding:.6rem 0;border-top:1px solid var(--line)}dt{color:var(--soft)}dd{margin:0}
-@media (min-width:34rem){dl>div{display:grid;grid-template-columns:11rem 1fr;gap:1.25rem}}
+@media (min-width:34rem){dl>div{display:grid;grid-template-columns:12rem 1fr;gap:1rem}}
 code{font:.92em ui-monospace,monospace;background:color-mix(in srgb,var(--line) 50%,transparent);padding:.1em .35em;border-radius:.3em}
 .problem{border-left:4px solid var(--accent);padding-left:.9rem}`;
 
@@ -48,7 +52,11 @@ export function page(language: Language, title: string, content: Markup, status 
 <html lang="${language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta name="robots" content="noindex"><link rel="icon" href="/icon.svg"><title>${title}</title><style>${new Markup(style)}</style></head>
 <body><main><h1>${title}</h1>${content}</main></body></html>`;
-  return { status, body: body.text, headers: { 'content-type': 'text/html; charset=utf-8', 'content-language': language } };
+  return {
+    status,
+    body: body.text,
+    headers: { 'content-type': 'text/html; charset=utf-8', 'content-language': language },
+  };
 }
 
 export const pages: Dialect = {
@@ -73,7 +81,12 @@ export const pages: Dialect = {
       failure.complaints[0] === undefined
         ? say(language, { key: `error.${failure.code}`, values: failure.values })
         : say(language, failure.complaints[0]);
-    return page(language, say(language, { key: 'page.error.title' }), html`<p class="problem">${text}</p>`, failure.status);
+    return page(
+      language,
+      say(language, { key: 'page.error.title' }),
+      html`<p class="problem">${text}</p>`,
+      failure.status,
+    );
   },
   stringify: stringifyJson,
 };

@@ -43,7 +43,11 @@ async function encode(bytes: Buffer): Promise<Buffer | undefined> {
   const image = sharp(bytes, { limitInputPixels: MOST_PIXELS, failOn: 'error', pages: 1 });
   const { format } = await image.metadata();
   if (!formats.has(format)) return undefined;
-  return image.rotate().resize(SIDE, SIDE, { fit: 'inside', withoutEnlargement: true }).webp({ quality: 82 }).toBuffer();
+  return image
+    .rotate()
+    .resize(SIDE, SIDE, { fit: 'inside', withoutEnlargement: true })
+    .webp({ quality: 82 })
+    .toBuffer();
 }
 
 /** Forgets pictures that no account shows any more. */

@@ -15,12 +15,19 @@ import type { ProfileChange } from './profile.ts';
 /** How we know that somebody said something: kept with each consent event. */
 export function evidenceOf(incoming: Incoming, more: Evidence = {}): Evidence {
   const agent = incoming.headers['user-agent'];
-  return { ip: incoming.ip, ...(agent === undefined ? {} : { user_agent: agent.slice(0, 500) }), request: incoming.id, ...more };
+  return {
+    ip: incoming.ip,
+    ...(agent === undefined ? {} : { user_agent: agent.slice(0, 500) }),
+    request: incoming.id,
+    ...more,
+  };
 }
 
 /** The consent flags among read values. */
 export const flagsAmong = (values: Readonly<Record<string, unknown>>): Flags =>
-  Object.fromEntries(channels.filter(({ flag }) => values[flag] !== undefined).map(({ flag }) => [flag, values[flag]])) as Flags;
+  Object.fromEntries(
+    channels.filter(({ flag }) => values[flag] !== undefined).map(({ flag }) => [flag, values[flag]]),
+  ) as Flags;
 
 /** A phone of a body: null clears, blank text too. @throws invalid on `phone` */
 export function phoneAmong(ctx: Ctx, values: Readonly<Record<string, unknown>>): PhoneNumber | null | undefined {
@@ -76,7 +83,8 @@ export async function readChange(
 
   const columns: Record<string, unknown> = {};
   for (const name of profileColumns) if (values[name] !== undefined) columns[name] = values[name];
-  if (columns['attributes'] !== undefined) columns['attributes'] = keepReadOnly(ctx, columns['attributes'] as object, account.attributes);
+  if (columns['attributes'] !== undefined)
+    columns['attributes'] = keepReadOnly(ctx, columns['attributes'] as object, account.attributes);
   const tags = ifMatch(request);
   return {
     rest: Object.fromEntries(extra.map(({ name }) => [name, values[name]])),
@@ -96,7 +104,9 @@ export async function readChange(
 
 function nameIgnored(request: Incoming, body: Body, extra: readonly FieldRule[]): void {
   if (typeof body.value !== 'object' || body.value === null) return;
-  const ignored = Object.keys(body.value).filter((name) => !profileNames.has(name) && !extra.some((rule) => rule.name === name));
+  const ignored = Object.keys(body.value).filter(
+    (name) => !profileNames.has(name) && !extra.some((rule) => rule.name === name),
+  );
   if (ignored.length === 0) return;
   // A header carries no more than names: what is no token is left out.
   const names = ignored.filter((name) => /^[\w.-]{1,60}$/.test(name)).slice(0, 20);

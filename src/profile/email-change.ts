@@ -61,7 +61,18 @@ export async function confirmEmail(root: Ctx, token: string, evidence: Evidence)
         );
         if (edge === undefined) return [];
         const { account } = link;
-        return [{ point: old!, account, channel: name, purpose: 'marketing', edge, source: 'account', actor: `account:${account}`, evidence }];
+        return [
+          {
+            point: old!,
+            account,
+            channel: name,
+            purpose: 'marketing',
+            edge,
+            source: 'account',
+            actor: `account:${account}`,
+            evidence,
+          },
+        ];
       });
     await record(ctx, drafts);
     await ctx.db.run(sql`update contact_point set retired_at = ${now} where id = ${old!.id}`);

@@ -56,14 +56,16 @@ const attributes: FieldKind<Record<string, unknown>> = {
     if (fault !== undefined) return { problem: `invalid.${fault.fault}` };
     const queue: [unknown, number][] = [[reading.value, 1]];
     for (const [inner, depth] of queue) {
-      if (typeof inner === 'bigint' || (typeof inner === 'number' && !Number.isFinite(inner))) return { problem: 'attributes.number' };
+      if (typeof inner === 'bigint' || (typeof inner === 'number' && !Number.isFinite(inner)))
+        return { problem: 'attributes.number' };
       if (typeof inner !== 'object' || inner === null) continue;
       if (inner instanceof UploadedFile) return { problem: 'field.dict', values: { type: 'file' } };
       if (depth > ATTRIBUTES_DEPTH) return { problem: 'attributes.depth', values: { max: ATTRIBUTES_DEPTH } };
       if (Object.hasOwn(inner, '__proto__')) return { problem: 'attributes.key', values: { key: '__proto__' } };
       for (const child of Object.values(inner)) queue.push([child, depth + 1]);
     }
-    if (Buffer.byteLength(JSON.stringify(reading.value)) > ATTRIBUTES_BYTES) return { problem: 'attributes.size', values: { max: '16 KiB' } };
+    if (Buffer.byteLength(JSON.stringify(reading.value)) > ATTRIBUTES_BYTES)
+      return { problem: 'attributes.size', values: { max: '16 KiB' } };
     return reading;
   },
 };
@@ -189,7 +191,9 @@ export const profileFields: readonly ProfileField[] = [
 export const profileNames: ReadonlySet<string> = new Set(profileFields.map(({ name }) => name));
 
 /** Columns that a change writes as they are. */
-export const profileColumns: readonly string[] = profileFields.filter(({ stored }) => stored === 'column').map(({ name }) => name);
+export const profileColumns: readonly string[] = profileFields
+  .filter(({ stored }) => stored === 'column')
+  .map(({ name }) => name);
 
 /** The profile as clients see it, keys in the seed's order. */
 export function showProfile(account: Account, settings: Settings, origin: string): Record<string, unknown> {

@@ -60,7 +60,8 @@ interface Decision {
 }
 
 const phoneChannels = channels.filter(({ kind }) => kind === 'phone');
-const statesPhone = ({ flags }: ProfileChange): boolean => phoneChannels.some(({ flag }) => typeof flags[flag] === 'boolean');
+const statesPhone = ({ flags }: ProfileChange): boolean =>
+  phoneChannels.some(({ flag }) => typeof flags[flag] === 'boolean');
 const touchesConsent = (change: ProfileChange): boolean =>
   change.phone !== undefined || channels.some(({ flag }) => typeof change.flags[flag] === 'boolean');
 const newNumber = (account: Account, { phone }: ProfileChange): boolean =>
@@ -146,14 +147,18 @@ function decide(change: ProfileChange, loaded: Loaded, now: Date): Decision | Fa
     if (!others) retired = oldPoint;
     for (const { name } of phoneChannels) {
       const standing = loaded.standings.get(oldPoint)?.get(name);
-      if (placeholder && standing !== undefined) carried.set(name, { stated: standing.state === 'granted', from: standing.event });
+      if (placeholder && standing !== undefined)
+        carried.set(name, { stated: standing.state === 'granted', from: standing.event });
       else if (!others) write(old, name, decideLeaving(standing, now));
     }
   }
   for (const { name, flag, kind, unknown } of channels) {
     const pointId = kind === 'email' ? account.email_point : account.phone_point;
     if (pointId === null) continue;
-    const point = loaded.points.get(pointId) ?? (kind === 'phone' && number !== undefined ? loaded.numbers.get(number) : undefined) ?? loaded.placeholders.get(change.account);
+    const point =
+      loaded.points.get(pointId) ??
+      (kind === 'phone' && number !== undefined ? loaded.numbers.get(number) : undefined) ??
+      loaded.placeholders.get(change.account);
     if (point === undefined) continue;
     const standing = loaded.standings.get(pointId)?.get(name);
     const shown = standing === undefined ? unknown : standing.state === 'granted';
@@ -173,7 +178,14 @@ function decide(change: ProfileChange, loaded: Loaded, now: Date): Decision | Fa
 }
 
 /** Columns a change can write. */
-const profileRow: readonly string[] = [...profileColumns, 'phone', 'phone_e164', 'phone_point', 'phone_verified_at', 'avatar'];
+const profileRow: readonly string[] = [
+  ...profileColumns,
+  'phone',
+  'phone_e164',
+  'phone_point',
+  'phone_verified_at',
+  'avatar',
+];
 const saveAccounts = `
   update account a set ${profileRow.map((column) => `${column} = u.${column}`).join(', ')}, version = u.version
     from jsonb_populate_recordset(null::account, $1::jsonb) u
@@ -210,9 +222,16 @@ async function loadNumbers(ctx: Ctx, loaded: Loaded, changes: readonly ProfileCh
   });
   const numbers = [...new Set(moving.flatMap(({ phone }) => (phone == null ? [] : [phone.e164])))];
   if (numbers.length > 0) {
-    const points = await contactPoints(ctx, numbers.map((value) => ({ kind: 'phone' as const, value })));
+    const points = await contactPoints(
+      ctx,
+      numbers.map((value) => ({ kind: 'phone' as const, value })),
+    );
     for (const [index, point] of points.entries()) loaded.numbers.set(numbers[index]!, point);
-    await loadStandings(ctx, loaded, points.map(({ id }) => id));
+    await loadStandings(
+      ctx,
+      loaded,
+      points.map(({ id }) => id),
+    );
   }
   const old = moving.flatMap(({ account }) => loaded.accounts.get(account)!.phone_point ?? []);
   const { taken, shared } = loaded;
@@ -228,7 +247,10 @@ async function loadNumbers(ctx: Ctx, loaded: Loaded, changes: readonly ProfileCh
   for (const change of changes) {
     const account = loaded.accounts.get(change.account);
     if (account === undefined || !statesPhone(change)) continue;
-    const none = change.phone === undefined ? account.phone_point === null : change.phone === null && !loaded.placeholders.has(account.id);
+    const none =
+      change.phone === undefined
+        ? account.phone_point === null
+        : change.phone === null && !loaded.placeholders.has(account.id);
     if (none) loaded.placeholders.set(account.id, await placeholderPoint(ctx));
   }
 }
@@ -266,7 +288,8 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
     proven: new Set(proven.map(({ account }) => account)),
   };
   keep(loaded.standings, states);
-  for (const account of accounts) loaded.accounts.set(account.id, { ...account, ...consentsOf(account, loaded.standings) });
+  for (const account of accounts)
+    loaded.accounts.set(account.id, { ...account, ...consentsOf(account, loaded.standings) });
   if (consenting.length > 0) await loadNumbers(ctx, loaded, changes);
   return loaded;
 }
@@ -297,7 +320,9 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
     const drafts = made.flatMap((decision) => decision.drafts);
     const rows = made.filter(({ changed }) => changed).map(({ account }) => account);
     // One that somebody of this batch has moved to is in use again.
-    const retired = made.flatMap(({ retired: point }) => (point === undefined || loaded.shared.get(point)?.length ? [] : point));
+    const retired = made.flatMap(({ retired: point }) =>
+      point === undefined || loaded.shared.get(point)?.length ? [] : point,
+    );
     // A change that came too late for its If-Match leaves its code good.
     const spent = changes.flatMap(({ account, proof }, index) => {
       const decision = decisions[index]!;
@@ -309,12 +334,19 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
       record(ctx, drafts),
       spent.length === 0 ? 0 : spendCodes(ctx, spent),
       rows.length === 0 ? 0 : ctx.db.run(prepared(saveAccounts, JSON.stringify(rows))),
-      retired.length === 0 ? 0 : ctx.db.run(sql`update contact_point set retired_at = ${now} where id = any (${retired}::bigint[])`),
-      verified.length === 0 ? 0 : ctx.db.run(sql`update contact_point set verified_at = ${now} where id = any (${verified}::bigint[])`),
+      retired.length === 0
+        ? 0
+        : ctx.db.run(sql`update contact_point set retired_at = ${now} where id = any (${retired}::bigint[])`),
+      verified.length === 0
+        ? 0
+        : ctx.db.run(sql`update contact_point set verified_at = ${now} where id = any (${verified}::bigint[])`),
     ]);
-    for (const [index, { point, channel }] of drafts.entries()) loaded.standings.get(point.id)!.get(channel)!.event = ids[index]!;
+    for (const [index, { point, channel }] of drafts.entries())
+      loaded.standings.get(point.id)!.get(channel)!.event = ids[index]!;
     return decisions.map((decision) =>
-      decision instanceof Failure ? decision : { ...decision.account, ...consentsOf(decision.account, loaded.standings) },
+      decision instanceof Failure
+        ? decision
+        : { ...decision.account, ...consentsOf(decision.account, loaded.standings) },
     );
   });
 }
@@ -324,4 +356,8 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
  * @returns the account as it is now
  * @throws precondition_failed, invalid (code spent, number taken), not_authenticated when the account has gone
  */
-export const changeProfile = batched<ProfileChange, Account>({ key: ({ account }) => account, run: changeProfiles, inFlight: 2 });
+export const changeProfile = batched<ProfileChange, Account>({
+  key: ({ account }) => account,
+  run: changeProfiles,
+  inFlight: 2,
+});

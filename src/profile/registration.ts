@@ -1,6 +1,6 @@
 /** Registration: account, phone, consents and the basket's flags in one transaction. */
 import { createAccount } from '../accounts/accounts.ts';
-import type { ContactPoint } from '../accounts/contact-points.ts';
+import { type ContactPoint, placeholderPoint } from '../accounts/contact-points.ts';
 import { takeBasket } from '../consent/baskets.ts';
 import { channels, type Flags } from '../consent/channels.ts';
 import { type Draft, type Evidence, record } from '../consent/ledger.ts';
@@ -53,6 +53,15 @@ export function register(root: Ctx, registration: Registration): Promise<number>
 async function promote(ctx: Ctx, account: number, { basket, uid }: { basket: bigint; uid: string }): Promise<void> {
   const stated = await takeBasket(ctx, basket, uid);
   if (stated.length === 0) return;
+  // A basket is promoted once: what was ticked about the phone waits for the number where there is none yet.
+  const aboutPhone = channels.some(
+    ({ name, kind }) => kind === 'phone' && stated.some(({ channel }) => channel === name),
+  );
+  const none = await ctx.db.one(sql`select from account where id = ${account} and phone_point is null`);
+  if (aboutPhone && none !== undefined) {
+    const { id } = await placeholderPoint(ctx);
+    await ctx.db.run(sql`update account set phone_point = ${id} where id = ${account}`);
+  }
   const points = await ctx.db.rows<ContactPoint & { shared: boolean }>(sql`
     select p.id, p.kind, encode(p.address_hash, 'hex') as address_hash,
            exists (select from account o where (o.phone_point = p.id or o.email_point = p.id) and o.id <> a.id) as shared

@@ -18,7 +18,10 @@ const shown = (ctx: Ctx, account: Account, incoming: Incoming): Answer =>
   ok(showProfile(account, ctx.settings, incoming.origin), { etag: profileTag(account) });
 
 const shownWithLoyalty = (ctx: Ctx, account: Account, incoming: Incoming): Answer =>
-  ok({ ...showProfile(account, ctx.settings, incoming.origin), code: null, resend: false }, { etag: profileTag(account) });
+  ok(
+    { ...showProfile(account, ctx.settings, incoming.origin), code: null, resend: false },
+    { etag: profileTag(account) },
+  );
 
 /** PUT and PATCH of the plain profile. */
 async function update(ctx: Ctx, request: Request<Customer>): Promise<Answer> {

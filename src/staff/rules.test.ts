@@ -324,8 +324,8 @@ function oracle(
   if (!mine.includes('- permissions')) return 'missing_permission';
   const found = entries.find(({ id }) => id === target);
   if (found === undefined) return 'not_found';
-  const wanted = (asked === null ? [] : (asked['shop_ids'] ?? found.shop_ids)) as number[];
-  const keys = (asked === null ? everyKey([]) : (asked['permissions'] ?? {})) as Record<string, unknown>;
+  const wanted = (asked === null ? [] : (asked.shop_ids ?? found.shop_ids)) as number[];
+  const keys = (asked === null ? everyKey([]) : (asked.permissions ?? {})) as Record<string, unknown>;
   if (wanted.some((shop) => !shops.has(shop))) return 'unprocessable';
   if (Object.entries(keys).some(([key, value]) => !everything.includes(`- ${key}`) || value !== Boolean(value)))
     return 'unprocessable';

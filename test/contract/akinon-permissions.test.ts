@@ -169,6 +169,8 @@ describe('what is refused', () => {
     ['{"uid":"a","basket":9223372036854775808}', { basket: 'most' }],
     ['{"uid":"a","basket":"9223372036854775808"}', { basket: 'most' }],
     ['{"uid":"a","basket":1e30}', { basket: 'most' }],
+    [`{"uid":"a","basket":"${'9'.repeat(60)}"}`, { basket: 'most' }],
+    [`{"uid":"a","basket":${'9'.repeat(60)}}`, { basket: 'most' }],
     ['{"uid":"a","basket":1.5}', { basket: 'integer' }],
     ['{"uid":"a","basket":"1.5"}', { basket: 'integer' }],
     ['{"uid":"a","basket":true}', { basket: 'integer' }],

@@ -39,7 +39,12 @@ const eventsOf = (id: number): Promise<Event[]> =>
     id,
   );
 
-const said = (value: string | null, channel: string, kind: string, source = 'account'): Event => ({ value, channel, kind, source });
+const said = (value: string | null, channel: string, kind: string, source = 'account'): Event => ({
+  value,
+  channel,
+  kind,
+  source,
+});
 const flags = ({ email_allowed, sms_allowed, whatsapp_allowed, call_allowed }: Record<string, unknown>): unknown[] => [
   email_allowed,
   sms_allowed,
@@ -70,7 +75,10 @@ test('an event says who, about which address, on which channel, when, and how we
     ada.id,
   );
   expect(more).toEqual([]);
-  const [session] = await kit.rows<{ family: string }>(`select distinct family from session where account = $1`, ada.id);
+  const [session] = await kit.rows<{ family: string }>(
+    `select distinct family from session where account = $1`,
+    ada.id,
+  );
   const { occurred_at, recorded_at, ...said } = row!;
   expect(said).toEqual({
     account: ada.id,
@@ -90,7 +98,9 @@ test('an event says who, about which address, on which channel, when, and how we
 test('a flag that is absent, equal or null is no event; a refusal before and after a grant are told apart', async () => {
   const { text, e164 } = newNumber();
   const ada = await kit.signUp({ phone: text });
-  expect(flags(await patch(ada, { email_allowed: false, sms_allowed: false, whatsapp_allowed: false, call_allowed: null }))).toEqual([false, false, false, null]);
+  expect(
+    flags(await patch(ada, { email_allowed: false, sms_allowed: false, whatsapp_allowed: false, call_allowed: null })),
+  ).toEqual([false, false, false, null]);
   expect(await eventsOf(ada.id)).toEqual([]);
   expect(flags(await patch(ada, { call_allowed: false }))).toEqual([false, false, false, false]);
   expect(flags(await patch(ada, { sms_allowed: true, call_allowed: null }))).toEqual([false, true, false, false]);
@@ -112,7 +122,9 @@ test('several flags of one request are several events of one moment', async () =
   expect(await kit.rows('select channel, kind from consent_event where account = $1 order by channel', ada.id)).toEqual(
     ['call', 'email', 'sms', 'whatsapp'].map((channel) => ({ channel, kind: 'grant' })),
   );
-  expect(await kit.rows('select count(distinct occurred_at)::int as moments from consent_event where account = $1', ada.id)).toEqual([{ moments: 1 }]);
+  expect(
+    await kit.rows('select count(distinct occurred_at)::int as moments from consent_event where account = $1', ada.id),
+  ).toEqual([{ moments: 1 }]);
 });
 
 test('a request that is refused says nothing', async () => {
@@ -121,7 +133,9 @@ test('a request that is refused says nothing', async () => {
   expect(refused.status).toBe(400);
   const stale = await ada.send('PATCH', PROFILE, { body: { sms_allowed: true }, headers: { 'if-match': '"0"' } });
   expect(stale.status).toBe(412);
-  expect((await ada.send('PATCH', PROFILE, { body: { sms_allowed: 'perhaps' } })).body).toEqual({ sms_allowed: ['Must be a valid boolean.'] });
+  expect((await ada.send('PATCH', PROFILE, { body: { sms_allowed: 'perhaps' } })).body).toEqual({
+    sms_allowed: ['Must be a valid boolean.'],
+  });
   expect(await eventsOf(ada.id)).toEqual([]);
 });
 
@@ -141,7 +155,10 @@ test('consent stays with the number: a new one starts unknown and the old one en
   await patch(ada, { sms_allowed: true, call_allowed: true, whatsapp_allowed: true, email_allowed: true });
   await patch(ada, { whatsapp_allowed: false });
   expect(flags(await patch(ada, { phone: two.text }))).toEqual([true, false, false, null]);
-  expect((await eventsOf(ada.id)).slice(5)).toEqual([said(one.e164, 'sms', 'expire'), said(one.e164, 'call', 'expire')]);
+  expect((await eventsOf(ada.id)).slice(5)).toEqual([
+    said(one.e164, 'sms', 'expire'),
+    said(one.e164, 'call', 'expire'),
+  ]);
   expect(
     await kit.rows(
       `select s.channel, s.state from consent_state s join contact_point p on p.id = s.contact_point where p.value = $1 order by s.channel`,
@@ -152,7 +169,8 @@ test('consent stays with the number: a new one starts unknown and the old one en
     { channel: 'sms', state: 'expired' },
     { channel: 'whatsapp', state: 'withdrawn' },
   ]);
-  const retired = (value: string) => kit.rows('select retired_at is not null as retired from contact_point where value = $1', value);
+  const retired = (value: string) =>
+    kit.rows('select retired_at is not null as retired from contact_point where value = $1', value);
   expect(await retired(one.e164)).toEqual([{ retired: true }]);
   expect(await retired(two.e164)).toEqual([{ retired: false }]);
   // Going back revives nothing.
@@ -163,7 +181,12 @@ test('consent stays with the number: a new one starts unknown and the old one en
 test('flags of the request that brings the number are about the new one', async () => {
   const [one, two] = [newNumber(), newNumber()];
   const ada = await kit.signUp({ phone: one.text, sms_allowed: true });
-  expect(flags(await patch(ada, { phone: two.text, sms_allowed: true, call_allowed: false }))).toEqual([false, true, false, false]);
+  expect(flags(await patch(ada, { phone: two.text, sms_allowed: true, call_allowed: false }))).toEqual([
+    false,
+    true,
+    false,
+    false,
+  ]);
   expect(await eventsOf(ada.id)).toEqual([
     said(one.e164, 'sms', 'grant', 'registration'),
     said(one.e164, 'sms', 'expire'),
@@ -185,7 +208,12 @@ test('the same number written otherwise keeps its consents', async () => {
 
 test('flags stated before there is a number move to the first one, a no as much as a yes', async () => {
   const ada = await kit.signUp();
-  expect(flags(await patch(ada, { sms_allowed: true, whatsapp_allowed: true, call_allowed: false }))).toEqual([false, true, true, false]);
+  expect(flags(await patch(ada, { sms_allowed: true, whatsapp_allowed: true, call_allowed: false }))).toEqual([
+    false,
+    true,
+    true,
+    false,
+  ]);
   expect(flags(await patch(ada, { whatsapp_allowed: false }))).toEqual([false, true, false, false]);
   const { text, e164 } = newNumber();
   expect(flags(await patch(ada, { phone: text }))).toEqual([false, true, false, false]);
@@ -221,7 +249,12 @@ test('two accounts with one number share what was said about it, and it ends whe
   expect(flags(await patch(ada, { phone: newNumber().text }))).toEqual([false, false, false, null]);
   expect(flags(await read(bora))).toEqual([false, false, true, null]);
   await patch(bora, { phone: null });
-  expect(await kit.rows(`select e.account, e.channel, e.kind from consent_event e join contact_point p on p.id = e.contact_point where p.value = $1 order by e.id`, e164)).toEqual([
+  expect(
+    await kit.rows(
+      `select e.account, e.channel, e.kind from consent_event e join contact_point p on p.id = e.contact_point where p.value = $1 order by e.id`,
+      e164,
+    ),
+  ).toEqual([
     { account: ada.id, channel: 'sms', kind: 'grant' },
     { account: ada.id, channel: 'whatsapp', kind: 'grant' },
     { account: bora.id, channel: 'sms', kind: 'withdraw' },
@@ -234,24 +267,35 @@ test('when all who share a number leave it at once, its consents end once', asyn
   const clients = await Promise.all(Array.from({ length: 6 }, () => kit.signUp({ phone: text })));
   await patch(clients[0]!, { sms_allowed: true });
   await Promise.all(clients.map((client) => patch(client, { phone: newNumber().text })));
-  expect(await kit.rows(`select e.kind from consent_event e join contact_point p on p.id = e.contact_point where p.value = $1 order by e.id`, e164)).toEqual([
-    { kind: 'grant' },
-    { kind: 'expire' },
+  expect(
+    await kit.rows(
+      `select e.kind from consent_event e join contact_point p on p.id = e.contact_point where p.value = $1 order by e.id`,
+      e164,
+    ),
+  ).toEqual([{ kind: 'grant' }, { kind: 'expire' }]);
+  expect(await kit.rows('select retired_at is not null as retired from contact_point where value = $1', e164)).toEqual([
+    { retired: true },
   ]);
-  expect(await kit.rows('select retired_at is not null as retired from contact_point where value = $1', e164)).toEqual([{ retired: true }]);
 });
 
-const state = (basket: number, uid: string, body: object, send: Send = kit.send) => send('POST', PERMISSIONS, { body: { basket, uid, ...body } });
+const state = (basket: number, uid: string, body: object, send: Send = kit.send) =>
+  send('POST', PERMISSIONS, { body: { basket, uid, ...body } });
 
 test('a basket’s flags are no consent until a registration, which promotes them once', async () => {
   const { text, e164 } = newNumber();
-  const stated = await state(71, 'guest-71', { sms_allowed: true, email_allowed: true, call_allowed: false }, (method, path, sent) =>
-    kit.send(method, path, { ...sent, headers: { 'user-agent': 'Checkout/2', 'x-request-id': 'checkout-0071' } }),
+  const stated = await state(
+    71,
+    'guest-71',
+    { sms_allowed: true, email_allowed: true, call_allowed: false },
+    (method, path, sent) =>
+      kit.send(method, path, { ...sent, headers: { 'user-agent': 'Checkout/2', 'x-request-id': 'checkout-0071' } }),
   );
   expect([stated.status, stated.text]).toEqual([200, '']);
   await state(71, 'guest-71', { whatsapp_allowed: true });
   await state(71, 'guest-71', { email_allowed: false });
-  expect(await kit.rows(`select count(*)::int as events from consent_event where source = 'checkout'`)).toEqual([{ events: 0 }]);
+  expect(await kit.rows(`select count(*)::int as events from consent_event where source = 'checkout'`)).toEqual([
+    { events: 0 },
+  ]);
   kit.advance(60_000);
 
   const ada = await kit.signUp({ phone: text, basket: 71, uid: 'guest-71' });
@@ -268,7 +312,10 @@ test('a basket’s flags are no consent until a registration, which promotes the
     ada.id,
   );
   // Said at the checkout, written down at the registration.
-  expect(sms).toEqual({ minutes: 1, evidence: { ip: '127.0.0.1', user_agent: 'Checkout/2', request: 'checkout-0071', basket: '71' } });
+  expect(sms).toEqual({
+    minutes: 1,
+    evidence: { ip: '127.0.0.1', user_agent: 'Checkout/2', request: 'checkout-0071', basket: '71' },
+  });
 
   const bora = await kit.signUp({ phone: newNumber().text, basket: 71, uid: 'guest-71' });
   expect(await eventsOf(bora.id)).toEqual([]);
@@ -276,11 +323,16 @@ test('a basket’s flags are no consent until a registration, which promotes the
 
 test('a basket is opened by its own identifier only, while it is held, and kept without it', async () => {
   await state(72, 'guest-72', { email_allowed: true });
-  for (const other of [{ basket: 72, uid: 'guest-73' }, { basket: 73, uid: 'guest-72' }]) {
+  for (const other of [
+    { basket: 72, uid: 'guest-73' },
+    { basket: 73, uid: 'guest-72' },
+  ]) {
     const client = await kit.signUp(other);
     expect(await eventsOf(client.id)).toEqual([]);
   }
-  expect(JSON.stringify(await kit.rows('select row_to_json(b)::text as row from basket_consent b'))).not.toContain('guest-72');
+  expect(JSON.stringify(await kit.rows('select row_to_json(b)::text as row from basket_consent b'))).not.toContain(
+    'guest-72',
+  );
   expect(kit.logged.some((line) => line.includes('guest-7'))).toBe(false);
   kit.advance(2_592_000_000);
   const late = await kit.signUp({ basket: 72, uid: 'guest-72' });
@@ -288,7 +340,9 @@ test('a basket is opened by its own identifier only, while it is held, and kept 
 });
 
 test('a registration with half of a basket is refused', async () => {
-  const reply = await kit.send('POST', '/users/registration/', { body: { email: 'half@example.com', password: PASSWORD, basket: 7 } });
+  const reply = await kit.send('POST', '/users/registration/', {
+    body: { email: 'half@example.com', password: PASSWORD, basket: 7 },
+  });
   expect([reply.status, reply.body]).toEqual([400, { uid: ['This field is required.'] }]);
   expect(await kit.rows(`select id from account where email = 'half@example.com'`)).toEqual([]);
 });
@@ -297,7 +351,10 @@ test('what the registration itself states counts before what was ticked at check
   await state(74, 'guest-74', { sms_allowed: true, email_allowed: true });
   const { text, e164 } = newNumber();
   const ada = await kit.signUp({ phone: text, email_allowed: true, basket: 74, uid: 'guest-74' });
-  expect(await eventsOf(ada.id)).toEqual([said(ada.email, 'email', 'grant', 'registration'), said(e164, 'sms', 'grant', 'checkout')]);
+  expect(await eventsOf(ada.id)).toEqual([
+    said(ada.email, 'email', 'grant', 'registration'),
+    said(e164, 'sms', 'grant', 'checkout'),
+  ]);
 });
 
 test('a phone’s flags ticked at checkout wait for the number, as any other', async () => {
@@ -313,16 +370,22 @@ test('a hundred registrations with one basket promote it once', async () => {
   await state(76, 'guest-76', { email_allowed: true });
   const replies = await Promise.all(
     Array.from({ length: 100 }, (_, i) =>
-      kit.send('POST', '/users/registration/', { body: { email: `race${i}@example.com`, password: PASSWORD, basket: 76, uid: 'guest-76' } }),
+      kit.send('POST', '/users/registration/', {
+        body: { email: `race${i}@example.com`, password: PASSWORD, basket: 76, uid: 'guest-76' },
+      }),
     ),
   );
   expect(replies.map(({ status }) => status)).toEqual(Array(100).fill(201));
-  expect(await kit.rows(`select e.channel, e.kind from consent_event e join consent_evidence v on v.event = e.id where v.evidence->>'basket' = '76'`)).toEqual([
-    { channel: 'email', kind: 'grant' },
-  ]);
-  expect(await kit.rows(`select count(*)::int as granted from account a join consent_state s on s.contact_point = a.email_point where a.email like 'race%' and s.state = 'granted'`)).toEqual([
-    { granted: 1 },
-  ]);
+  expect(
+    await kit.rows(
+      `select e.channel, e.kind from consent_event e join consent_evidence v on v.event = e.id where v.evidence->>'basket' = '76'`,
+    ),
+  ).toEqual([{ channel: 'email', kind: 'grant' }]);
+  expect(
+    await kit.rows(
+      `select count(*)::int as granted from account a join consent_state s on s.contact_point = a.email_point where a.email like 'race%' and s.state = 'granted'`,
+    ),
+  ).toEqual([{ granted: 1 }]);
 }, 60_000);
 
 test('a basket never changes a profile, whoever states it', async () => {
@@ -330,7 +393,9 @@ test('a basket never changes a profile, whoever states it', async () => {
   const ada = await kit.signUp({ phone: text, email_allowed: true });
   const before = [await read(ada), await eventsOf(ada.id)];
   for (const send of [kit.send, ada.send]) {
-    expect((await state(77, 'guest-77', { sms_allowed: true, email_allowed: false, call_allowed: true }, send)).status).toBe(200);
+    expect(
+      (await state(77, 'guest-77', { sms_allowed: true, email_allowed: false, call_allowed: true }, send)).status,
+    ).toBe(200);
   }
   expect([await read(ada), await eventsOf(ada.id)]).toEqual(before);
   // Nor does somebody who registers with a member's number and that basket speak for the member.
@@ -359,7 +424,8 @@ test('a line is sealed once, however many seal and write at the same time', asyn
     const second = await own.twin();
     const clients = await Promise.all(Array.from({ length: 4 }, (_, i) => own.signUp({ phone: `0533100000${i}` })));
     const writing = clients.map(async (client, i) => {
-      for (let n = 0; n < 12; n += 1) await client.send('PATCH', PROFILE, { body: { sms_allowed: n % 2 === 0, email_allowed: (n + i) % 3 === 0 } });
+      for (let n = 0; n < 12; n += 1)
+        await client.send('PATCH', PROFILE, { body: { sms_allowed: n % 2 === 0, email_allowed: (n + i) % 3 === 0 } });
     });
     let done = false;
     const sealing = [own, second].map(async ({ ctx }) => {
@@ -369,13 +435,19 @@ test('a line is sealed once, however many seal and write at the same time', asyn
     done = true;
     await Promise.all(sealing);
     await Promise.all([sealAll(own.ctx), sealAll(second.ctx)]);
-    const [{ events }] = (await own.rows<{ events: number }>('select count(*)::int as events from consent_event')) as [{ events: number }];
+    const [{ events }] = (await own.rows<{ events: number }>('select count(*)::int as events from consent_event')) as [
+      { events: number },
+    ];
     expect(events).toBeGreaterThan(60);
     expect(await own.verify()).toEqual({ lines: events, seals: expect.any(Number), unsealed: 0 });
     expect(
-      await own.rows('select count(*)::int as lines, count(distinct event)::int as events, max(position)::int as last from ledger_line'),
+      await own.rows(
+        'select count(*)::int as lines, count(distinct event)::int as events, max(position)::int as last from ledger_line',
+      ),
     ).toEqual([{ lines: events, events, last: events }]);
-    expect((await own.rows<{ seals: number }>('select count(*)::int as seals from ledger_seal'))[0]!.seals).toBeGreaterThan(1);
+    expect(
+      (await own.rows<{ seals: number }>('select count(*)::int as seals from ledger_seal'))[0]!.seals,
+    ).toBeGreaterThan(1);
   } finally {
     await own.close();
   }
@@ -392,11 +464,14 @@ async function withoutGuards(): Promise<{ own: Kit; ids: string[] }> {
   const own = await createKit();
   tampered = own;
   const ada = await own.signUp({ phone: '05334000001' });
-  for (const body of [{ sms_allowed: true, email_allowed: true, call_allowed: false }, { sms_allowed: false }]) await ada.send('PATCH', PROFILE, { body });
+  for (const body of [{ sms_allowed: true, email_allowed: true, call_allowed: false }, { sms_allowed: false }])
+    await ada.send('PATCH', PROFILE, { body });
   await own.verify();
-  for (const body of [{ sms_allowed: true }, { email_allowed: false }, { whatsapp_allowed: true }]) await ada.send('PATCH', PROFILE, { body });
+  for (const body of [{ sms_allowed: true }, { email_allowed: false }, { whatsapp_allowed: true }])
+    await ada.send('PATCH', PROFILE, { body });
   expect(await own.verify()).toEqual({ lines: 7, seals: 2, unsealed: 0 });
-  for (const table of ['consent_event', 'ledger_line', 'ledger_seal']) await own.rows(`alter table ${table} disable trigger all`);
+  for (const table of ['consent_event', 'ledger_line', 'ledger_seal'])
+    await own.rows(`alter table ${table} disable trigger all`);
   const rows = await own.rows<{ event: string }>('select event from ledger_line order by position');
   return { own, ids: rows.map(({ event }) => event) };
 }
@@ -414,7 +489,10 @@ test.each([
   ['its account', `update consent_event set account = account + 1 where id = $1`],
   ['its address', `update consent_event set contact_point = (select email_point from account limit 1) where id = $1`],
   ['when it was said', `update consent_event set occurred_at = occurred_at - interval '1 year' where id = $1`],
-  ['when it was written', `update consent_event set recorded_at = recorded_at + interval '1 millisecond' where id = $1`],
+  [
+    'when it was written',
+    `update consent_event set recorded_at = recorded_at + interval '1 millisecond' where id = $1`,
+  ],
   ['who acted', `update consent_event set actor = 'system' where id = $1`],
   ['where it came in', `update consent_event set source = 'import' where id = $1`],
   ['its purpose', `update consent_event set purpose = 'research' where id = $1`],
@@ -466,7 +544,9 @@ const FORGED = '019bd1c5-9c1e-7000-8a7b-1f2e3d4c5b6a';
 test('a line is named that was inserted without a seal', async () => {
   const { own, ids } = await withoutGuards();
   await own.rows(COPY, ids[0]);
-  expect((await own.verify()).fault).toBe(`event ${FORGED} was inserted: it was neither sealed nor is it waiting for it`);
+  expect((await own.verify()).fault).toBe(
+    `event ${FORGED} was inserted: it was neither sealed nor is it waiting for it`,
+  );
 });
 
 test('a line is named that was inserted into a seal, with a hash of its own or without', async () => {
@@ -486,7 +566,11 @@ test('a line is named that was inserted into a seal, with a hash of its own or w
 
 test('two lines that changed places do not fit their seal', async () => {
   const { own, ids } = await withoutGuards();
-  for (const [event, position] of [[ids[4], 100], [ids[5], 5], [ids[4], 6]]) {
+  for (const [event, position] of [
+    [ids[4], 100],
+    [ids[5], 5],
+    [ids[4], 6],
+  ]) {
     await own.rows('update ledger_line set position = $2 where event = $1', event, position);
   }
   expect((await own.verify()).fault).toBe('the lines of seal 2 are not those that were sealed');
@@ -494,10 +578,16 @@ test('two lines that changed places do not fit their seal', async () => {
 
 test('a seal that was changed, dropped or signed by somebody else is named', async () => {
   const { own } = await withoutGuards();
-  const seals = await own.rows<{ sealed_at: Date; signature: Buffer }>('select sealed_at, signature from ledger_seal order by number');
+  const seals = await own.rows<{ sealed_at: Date; signature: Buffer }>(
+    'select sealed_at, signature from ledger_seal order by number',
+  );
   await own.rows(`update ledger_seal set sealed_at = sealed_at - interval '1 day' where number = 1`);
   expect((await own.verify()).fault).toBe('seal 1 was changed');
-  await own.rows('update ledger_seal set sealed_at = $1, signature = $2 where number = 1', seals[0]!.sealed_at, seals[1]!.signature);
+  await own.rows(
+    'update ledger_seal set sealed_at = $1, signature = $2 where number = 1',
+    seals[0]!.sealed_at,
+    seals[1]!.signature,
+  );
   expect((await own.verify()).fault).toBe('the signature of seal 1 is not ours');
   await own.rows('update ledger_seal set signature = $1 where number = 1', seals[0]!.signature);
   expect((await own.verify()).fault).toBe(undefined);
@@ -514,7 +604,9 @@ test('the ledger is read by account, address and channel, newest first, page by 
   await patch(ada, { call_allowed: true });
   const { send } = await kit.operator();
   const kinds = async (query: string): Promise<string[]> =>
-    (await send('GET', `${EVENTS}?${query}`)).body.items.map((item: Record<string, string>) => `${item['channel']} ${item['kind']}`);
+    (await send('GET', `${EVENTS}?${query}`)).body.items.map(
+      (item: Record<string, string>) => `${item['channel']} ${item['kind']}`,
+    );
   const all = ['call grant', 'sms withdraw', 'email grant', 'sms grant'];
   expect(await kinds(`account=${ada.id}`)).toEqual(all);
   expect(await kinds(`account=${ada.id}&channel=sms`)).toEqual(['sms withdraw', 'sms grant']);
@@ -531,7 +623,14 @@ test('the ledger is read by account, address and channel, newest first, page by 
   expect([exact.items.length, exact.next]).toEqual([4, null]);
 
   const waiting = first.items[0];
-  expect(waiting).toMatchObject({ recipient: e164, purpose: 'marketing', source: 'account', actor: `account:${ada.id}`, account: ada.id, position: null });
+  expect(waiting).toMatchObject({
+    recipient: e164,
+    purpose: 'marketing',
+    source: 'account',
+    actor: `account:${ada.id}`,
+    account: ada.id,
+    position: null,
+  });
   expect(waiting.evidence).toMatchObject({ ip: '127.0.0.1' });
   expect(new Date(waiting.occurred_at).toISOString()).toBe(waiting.occurred_at);
   await kit.verify();
@@ -553,12 +652,12 @@ test('the ledger’s reader says what is wrong with a question, and who may ask'
     ['acount=1', '/acount'],
   ] as const) {
     const reply = await send('GET', `${EVENTS}?${query}`);
-    expect([query, reply.status, reply.headers['content-type'], reply.body.errors?.map((error: { pointer: string }) => error.pointer)]).toEqual([
+    expect([
       query,
-      400,
-      'application/problem+json',
-      [pointer],
-    ]);
+      reply.status,
+      reply.headers['content-type'],
+      reply.body.errors?.map((error: { pointer: string }) => error.pointer),
+    ]).toEqual([query, 400, 'application/problem+json', [pointer]]);
   }
   const ada = await kit.signUp();
   for (const path of [EVENTS, '/v1/ledger/head']) {
@@ -579,7 +678,9 @@ test('the head is nothing at first, then what the newest seal says', async () =>
   expect((await send('GET', '/v1/ledger/head')).body.count).toBe(0);
   await own.verify();
   const head = (await send('GET', '/v1/ledger/head')).body;
-  const [seal] = await own.rows<{ head: Buffer; sealed_at: Date; signature: Buffer }>('select head, sealed_at, signature from ledger_seal');
+  const [seal] = await own.rows<{ head: Buffer; sealed_at: Date; signature: Buffer }>(
+    'select head, sealed_at, signature from ledger_seal',
+  );
   expect(head).toEqual({
     count: 1,
     hash: seal!.head.toString('hex'),

@@ -65,39 +65,56 @@ function throughTwin(client: Client): Client['send'] {
 }
 
 const nothingYet = (reply: Reply): void => {
-  expect([reply.status, reply.text, reply.headers['content-type'], reply.headers['content-length']]).toEqual([202, '', undefined, '0']);
+  expect([reply.status, reply.text, reply.headers['content-type'], reply.headers['content-length']]).toEqual([
+    202,
+    '',
+    undefined,
+    '0',
+  ]);
 };
 
-test.each(['PATCH', 'PUT'])('%s with a new number saves nothing until it comes again with its code, then everything', async (method) => {
-  const ada = await kit.signUp();
-  const { text, e164 } = newNumber();
-  const body = { first_name: 'Grace', last_name: 'Hopper', phone: text, sms_allowed: true, email_allowed: true, attributes: { size: 'm' } };
-  const before = await stored(ada.id);
-  const read = (await ada.send('GET', LOYALTY)).body;
-  expect(read).toMatchObject({ phone: null, code: null, resend: false });
+test.each(['PATCH', 'PUT'])(
+  '%s with a new number saves nothing until it comes again with its code, then everything',
+  async (method) => {
+    const ada = await kit.signUp();
+    const { text, e164 } = newNumber();
+    const body = {
+      first_name: 'Grace',
+      last_name: 'Hopper',
+      phone: text,
+      sms_allowed: true,
+      email_allowed: true,
+      attributes: { size: 'm' },
+    };
+    const before = await stored(ada.id);
+    const read = (await ada.send('GET', LOYALTY)).body;
+    expect(read).toMatchObject({ phone: null, code: null, resend: false });
 
-  nothingYet(await ada.send(method, LOYALTY, { body }));
-  expect(await stored(ada.id)).toEqual(before);
-  expect((await ada.send('GET', LOYALTY)).body).toEqual(read);
-  expect(await messagesTo(e164)).toEqual([]);
+    nothingYet(await ada.send(method, LOYALTY, { body }));
+    expect(await stored(ada.id)).toEqual(before);
+    expect((await ada.send('GET', LOYALTY)).body).toEqual(read);
+    expect(await messagesTo(e164)).toEqual([]);
 
-  const code = await codeFor(e164);
-  expect(await messagesTo(e164)).toEqual([`Your code is ${code}. Do not give it to anybody.`]);
-  const done = await ada.send(method, LOYALTY, { body: { ...body, code } });
-  expect([done.status, done.body]).toEqual([200, { ...read, ...body, code: null, resend: false }]);
-  expect(Object.keys(done.body)).toEqual(Object.keys(read));
-  const [row] = await kit.rows<Record<string, unknown>>(
-    `select a.phone, a.phone_e164, a.phone_verified_at is not null as account_verified, p.verified_at is not null as point_verified, p.value
+    const code = await codeFor(e164);
+    expect(await messagesTo(e164)).toEqual([`Your code is ${code}. Do not give it to anybody.`]);
+    const done = await ada.send(method, LOYALTY, { body: { ...body, code } });
+    expect([done.status, done.body]).toEqual([200, { ...read, ...body, code: null, resend: false }]);
+    expect(Object.keys(done.body)).toEqual(Object.keys(read));
+    const [row] = await kit.rows<Record<string, unknown>>(
+      `select a.phone, a.phone_e164, a.phone_verified_at is not null as account_verified, p.verified_at is not null as point_verified, p.value
        from account a join contact_point p on p.id = a.phone_point where a.id = $1`,
-    ada.id,
-  );
-  expect(row).toEqual({ phone: text, phone_e164: e164, account_verified: true, point_verified: true, value: e164 });
-  expect(await kit.rows('select kind, channel, source from consent_event where account = $1 order by channel', ada.id)).toEqual([
-    { kind: 'grant', channel: 'email', source: 'account' },
-    { kind: 'grant', channel: 'sms', source: 'account' },
-  ]);
-  expect(await pending(ada.id)).toEqual([]);
-});
+      ada.id,
+    );
+    expect(row).toEqual({ phone: text, phone_e164: e164, account_verified: true, point_verified: true, value: e164 });
+    expect(
+      await kit.rows('select kind, channel, source from consent_event where account = $1 order by channel', ada.id),
+    ).toEqual([
+      { kind: 'grant', channel: 'email', source: 'account' },
+      { kind: 'grant', channel: 'sms', source: 'account' },
+    ]);
+    expect(await pending(ada.id)).toEqual([]);
+  },
+);
 
 test('the same body once more after it was saved changes nothing and is fine', async () => {
   const ada = await kit.signUp();
@@ -125,7 +142,10 @@ test('a wrong code is named, in the language of the request, and saves nothing',
   }
   expect(await stored(ada.id)).toEqual(before);
   expect(await pending(ada.id)).toEqual([{ phone_e164: e164, submissions: 4 }]);
-  const turkish = await ada.send('PATCH', LOYALTY, { body: { phone: text, code: otherThan(code) }, headers: { 'accept-language': 'tr' } });
+  const turkish = await ada.send('PATCH', LOYALTY, {
+    body: { phone: text, code: otherThan(code) },
+    headers: { 'accept-language': 'tr' },
+  });
   expect(turkish.status).toBe(400);
   expect(Object.keys(turkish.body)).toEqual(['code']);
   expect(turkish.body).not.toEqual(WRONG);
@@ -171,7 +191,9 @@ test('forty wrong codes at once, through two processes, count as five', async ()
   const before = await stored(ada.id);
   const again = throughTwin(ada);
   const replies = await Promise.all(
-    Array.from({ length: 40 }, (_, i) => (i % 2 === 0 ? ada.send : again)('PATCH', LOYALTY, { body: { phone: text, code: otherThan(code) } })),
+    Array.from({ length: 40 }, (_, i) =>
+      (i % 2 === 0 ? ada.send : again)('PATCH', LOYALTY, { body: { phone: text, code: otherThan(code) } }),
+    ),
   );
   expect(replies.every(({ status }) => status === 400)).toBe(true);
   const texts = replies.map(({ body }) => JSON.stringify(body));
@@ -189,17 +211,23 @@ test('a hundred redemptions of the right code at once save it once', async () =>
   const body = { phone: text, first_name: 'Grace', sms_allowed: true, whatsapp_allowed: true };
   await ada.send('PATCH', LOYALTY, { body });
   const code = await codeFor(e164);
-  const [{ version }] = (await kit.rows<{ version: number }>('select version from account where id = $1', ada.id)) as [{ version: number }];
+  const [{ version }] = (await kit.rows<{ version: number }>('select version from account where id = $1', ada.id)) as [
+    { version: number },
+  ];
   const again = throughTwin(ada);
   const replies = await Promise.all(
-    Array.from({ length: 100 }, (_, i) => (i % 2 === 0 ? ada.send : again)('PATCH', LOYALTY, { body: { ...body, code } })),
+    Array.from({ length: 100 }, (_, i) =>
+      (i % 2 === 0 ? ada.send : again)('PATCH', LOYALTY, { body: { ...body, code } }),
+    ),
   );
   expect(replies.filter(({ status }) => status === 200).length).toBeGreaterThan(0);
   for (const reply of replies) {
     if (reply.status === 200) expect(reply.body).toMatchObject({ ...body, call_allowed: null });
     else expect([reply.status, reply.body]).toEqual([400, GONE]);
   }
-  expect(await kit.rows('select version, phone_e164 from account where id = $1', ada.id)).toEqual([{ version: version + 1, phone_e164: e164 }]);
+  expect(await kit.rows('select version, phone_e164 from account where id = $1', ada.id)).toEqual([
+    { version: version + 1, phone_e164: e164 },
+  ]);
   expect(
     await kit.rows(
       `select p.value, e.channel, e.kind, e.source from consent_event e join contact_point p on p.id = e.contact_point
@@ -248,7 +276,9 @@ test('resend sends another code after thirty seconds, and the one before ends', 
   expect(early.status).toBe(429);
   const wait = Number(early.headers['retry-after']);
   expect(wait > 0 && wait <= 30).toBe(true);
-  expect(early.body).toEqual({ detail: `Request was throttled. Expected available in ${wait} second${wait === 1 ? '' : 's'}.` });
+  expect(early.body).toEqual({
+    detail: `Request was throttled. Expected available in ${wait} second${wait === 1 ? '' : 's'}.`,
+  });
   // Without `resend` a repeated request finds the code that is under way.
   nothingYet(await ada.send('PATCH', LOYALTY, { body: { phone: text } }));
   await kit.jobs();
@@ -358,7 +388,12 @@ async function everything(): Promise<{ table: string; text: string }[]> {
       where schemaname in ('public', 'graphile_worker') and tablename <> 'console_message'`,
   );
   const all = await Promise.all(
-    tables.map(async ({ name }) => (await kit.rows<{ text: string }>(`select row_to_json(t)::text as text from ${name} t`)).map(({ text }) => ({ table: name, text }))),
+    tables.map(async ({ name }) =>
+      (await kit.rows<{ text: string }>(`select row_to_json(t)::text as text from ${name} t`)).map(({ text }) => ({
+        table: name,
+        text,
+      })),
+    ),
   );
   return all.flat();
 }
@@ -425,7 +460,8 @@ test('a client address asks for so many codes an hour, in whatever names', async
   await kit.set('SMS_BUDGET', { ...NO_BUDGET, address_hour: 2 });
   const clients = [await kit.signUp(), await kit.signUp(), await kit.signUp()];
   const replies: Reply[] = [];
-  for (const client of clients) replies.push(await client.send('PATCH', LOYALTY, { body: { phone: newNumber().text } }));
+  for (const client of clients)
+    replies.push(await client.send('PATCH', LOYALTY, { body: { phone: newNumber().text } }));
   expect(replies.map(({ status }) => status)).toEqual([202, 202, 429]);
   kit.advance(3_600_000);
   nothingYet(await clients[2]!.send('PATCH', LOYALTY, { body: { phone: newNumber().text } }));
@@ -437,7 +473,9 @@ test('a budget holds when everybody asks at once, through two processes', async 
   await twin.ctx.settings.refresh(twin.ctx.db);
   kit.advance(3_600_000);
   const replies = await Promise.all(
-    clients.map((client, i) => (i % 2 === 0 ? client.send : throughTwin(client))('PATCH', LOYALTY, { body: { phone: newNumber().text } })),
+    clients.map((client, i) =>
+      (i % 2 === 0 ? client.send : throughTwin(client))('PATCH', LOYALTY, { body: { phone: newNumber().text } }),
+    ),
   );
   expect(replies.map(({ status }) => status).sort()).toEqual([...Array(5).fill(202), ...Array(7).fill(429)]);
 });
@@ -464,7 +502,12 @@ test('a country gets so many codes a day, and may be closed', async () => {
 test('the scope `otp` limits asking for codes and trying them, and nothing else', async () => {
   const ada = await kit.signUp();
   const { text, e164 } = newNumber();
-  await kit.set('THROTTLING_SETTINGS', { login: null, register: null, 'profile-update': null, otp: { count: 2, duration: 60 } });
+  await kit.set('THROTTLING_SETTINGS', {
+    login: null,
+    register: null,
+    'profile-update': null,
+    otp: { count: 2, duration: 60 },
+  });
   nothingYet(await ada.send('PATCH', LOYALTY, { body: { phone: text } }));
   const code = await codeFor(e164);
   expect((await ada.send('PATCH', LOYALTY, { body: { phone: text, code: otherThan(code) } })).status).toBe(400);
@@ -482,7 +525,9 @@ test('the plain profile takes a number unproven, unless PHONE_CHANGE_REQUIRES_CO
   const { text, e164 } = newNumber();
   const plain = await ada.send('PATCH', PROFILE, { body: { phone: text } });
   expect([plain.status, plain.body.phone]).toEqual([200, text]);
-  expect(await kit.rows('select phone_e164, phone_verified_at from account where id = $1', ada.id)).toEqual([{ phone_e164: e164, phone_verified_at: null }]);
+  expect(await kit.rows('select phone_e164, phone_verified_at from account where id = $1', ada.id)).toEqual([
+    { phone_e164: e164, phone_verified_at: null },
+  ]);
 
   await kit.set('PHONE_CHANGE_REQUIRES_CODE', true);
   const before = await stored(ada.id);
@@ -498,7 +543,9 @@ test('the plain profile takes a number unproven, unless PHONE_CHANGE_REQUIRES_CO
   expect([respelt.status, respelt.body.phone]).toEqual([200, e164]);
   expect((await ada.send('PATCH', PROFILE, { body: { phone: null } })).body.phone).toBe(null);
   await ada.send('PATCH', LOYALTY, { body: { phone: other.text } });
-  expect((await ada.send('PATCH', LOYALTY, { body: { phone: other.text, code: await codeFor(other.e164) } })).body.phone).toBe(other.text);
+  expect(
+    (await ada.send('PATCH', LOYALTY, { body: { phone: other.text, code: await codeFor(other.e164) } })).body.phone,
+  ).toBe(other.text);
 });
 
 test('a proof ends with the number it was for', async () => {
@@ -506,7 +553,8 @@ test('a proof ends with the number it was for', async () => {
   const one = newNumber();
   await ada.send('PATCH', LOYALTY, { body: { phone: one.text } });
   await ada.send('PATCH', LOYALTY, { body: { phone: one.text, code: await codeFor(one.e164) } });
-  const verified = () => kit.rows('select phone_verified_at is not null as verified from account where id = $1', ada.id);
+  const verified = () =>
+    kit.rows('select phone_verified_at is not null as verified from account where id = $1', ada.id);
   expect(await verified()).toEqual([{ verified: true }]);
   await ada.send('PATCH', PROFILE, { body: { phone: newNumber().text } });
   expect(await verified()).toEqual([{ verified: false }]);
@@ -518,7 +566,10 @@ test('USER_PHONE_REGEX judges new numbers as they are written, and leaves stored
   await kit.set('USER_PHONE_REGEX', '^5\\d{9}$');
   for (const path of [PROFILE, LOYALTY]) {
     const refused = await ada.send('PATCH', path, { body: { phone: newNumber().text } });
-    expect([refused.status, refused.body]).toEqual([400, { phone: ['This phone number does not have the expected format.'] }]);
+    expect([refused.status, refused.body]).toEqual([
+      400,
+      { phone: ['This phone number does not have the expected format.'] },
+    ]);
     const back = await ada.send('PATCH', path, { body: { phone: stored0.text, first_name: 'Grace' } });
     expect([back.status, back.body.first_name]).toEqual([200, 'Grace']);
   }
@@ -538,10 +589,16 @@ test('where numbers are unique, of ten accounts that take one at once exactly on
   const clients = await Promise.all(Array.from({ length: 10 }, () => kit.signUp()));
   const { text, e164 } = newNumber();
   const replies = await Promise.all(
-    clients.map((client, i) => (i % 3 === 0 ? throughTwin(client) : client.send)('PATCH', PROFILE, { body: { phone: text, first_name: 'Grace' } })),
+    clients.map((client, i) =>
+      (i % 3 === 0 ? throughTwin(client) : client.send)('PATCH', PROFILE, {
+        body: { phone: text, first_name: 'Grace' },
+      }),
+    ),
   );
   const refused = replies.filter(({ status }) => status !== 200);
-  expect(refused.map(({ status, body }) => [status, body])).toEqual(Array(9).fill([400, { phone: ['This field must be unique.'] }]));
+  expect(refused.map(({ status, body }) => [status, body])).toEqual(
+    Array(9).fill([400, { phone: ['This field must be unique.'] }]),
+  );
   expect(await kit.rows('select id, first_name from account where phone_e164 = $1', e164)).toEqual([
     { id: clients[replies.findIndex(({ status }) => status === 200)]!.id, first_name: 'Grace' },
   ]);

@@ -1,0 +1,157 @@
+/** Mixed writes from many clients at once, each remembering what it was told. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Asked, Connection, type Outcome } from './http.ts';
+import { type Book, type Deed, sequence } from './model.ts';
+import { Writer } from './writer.ts';
+
+/** Sign-ins of the demo shop. */
+const PASSWORD = 'demo-assent-2026';
+export const API_KEY = { authorization: 'Bearer assent_demo_key_2026' };
+
+export const companies = [
+  { id: 15, owner: 'usta@example.com', shops: [11, 18, 19] },
+  { id: 16, owner: 'rakip@example.com', shops: [21, 22] },
+] as const;
+
+/** Settings that change nothing the load depends on, each written by one client. */
+const settingNames = ['BASKET_CONSENT_TTL', 'PASSWORD_RESET_AGE', 'EMAIL_CHANGE_AGE', 'SESSION_AGE'];
+
+/** How long the service may take to answer again once its engine has died. */
+const RECOVERY = 10_000;
+
+/** What was seen since the engine was killed. */
+export interface Outage {
+  readonly killedAt: number;
+  /** Milliseconds until a write was acknowledged again. */
+  recovered: number | undefined;
+  /** Answers of 503. */
+  shed: number;
+  /** Milliseconds the slowest answer took. */
+  slowest: number;
+}
+
+export class Load {
+  readonly book: Book;
+  readonly random: () => number;
+  readonly #writers: Writer[];
+  readonly #connection = new Connection();
+  readonly tokens = new Map<number, string>();
+  /** Newest code by number. */
+  readonly codes = new Map<string, string>();
+  origin = '';
+  outage: Outage | undefined;
+  #stopped = true;
+  #numbers = 0;
+
+  constructor(book: Book, seed: number, writers: number) {
+    this.book = book;
+    this.random = sequence(seed);
+    this.#writers = Array.from({ length: writers }, (_, index) => new Writer(this, index, settingNames[index]));
+  }
+
+  /** A phone number nobody has yet. */
+  nextNumber(): string {
+    this.#numbers += 1;
+    return `+9053${10_000_000 + this.#numbers}`;
+  }
+
+  /** Sends, and notes what no answer may ever be. */
+  async ask(connection: Connection, method: string, path: string, asked: Asked): Promise<Outcome> {
+    const outcome = await connection.send(this.origin, method, path, asked);
+    if (outcome.kind === 'broken' && outcome.why === 'timeout')
+      this.book.fault(`${method} ${path} had no answer for 25 s`);
+    if (outcome.kind !== 'answer') return outcome;
+    const { status, headers, milliseconds } = outcome;
+    if (status === 503 && headers['retry-after'] === undefined)
+      this.book.fault(`${method} ${path}: 503 without Retry-After`);
+    if (status === 503 && this.outage === undefined) this.book.fault(`${method} ${path}: 503 while everything ran`);
+    if (status >= 500 && status !== 503)
+      this.book.fault(`${method} ${path}: ${status} ${JSON.stringify(outcome.body)}`);
+    if (this.outage !== undefined) {
+      this.outage.slowest = Math.max(this.outage.slowest, milliseconds);
+      if (status === 503) this.outage.shed += 1;
+      const answeredAt = performance.now();
+      const sentAfter = answeredAt - milliseconds > this.outage.killedAt;
+      if (method !== 'GET' && status < 300 && sentAfter) this.outage.recovered ??= answeredAt - this.outage.killedAt;
+    }
+    return outcome;
+  }
+
+  /** Writes down what became of a request: `done`, `unknown` or (nobody listened, or it was refused) `undone`. */
+  judge(outcome: Outcome, deed: Deed, expected: number): Deed['fate'] {
+    if (outcome.kind === 'unsent') return 'undone';
+    if (outcome.kind === 'broken' || outcome.status >= 500) {
+      this.book.unknown += 1;
+      return 'unknown';
+    }
+    if (outcome.status === expected) {
+      this.book.acknowledged += 1;
+      return 'done';
+    }
+    this.book.fault(`${deed.what} was refused: ${outcome.status} ${JSON.stringify(outcome.body)}`);
+    return 'undone';
+  }
+
+  /** Signs the owners in and gives every client an account and an entry, where it has none yet. */
+  async prepare(origin: string): Promise<void> {
+    this.origin = origin;
+    this.outage = undefined;
+    for (const { id, owner } of companies) {
+      const body = { grant_type: 'password', client_id: 'demo', username: owner, password: PASSWORD };
+      const outcome = await this.ask(this.#connection, 'POST', '/api/token', { body });
+      if (outcome.kind !== 'answer' || outcome.status !== 200)
+        throw new Error(`no token for ${owner}: ${JSON.stringify(outcome)}`);
+      this.tokens.set(id, outcome.body.access_token);
+    }
+    await Promise.all(this.#writers.map((writer) => writer.prepare()));
+  }
+
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** Writes until `stop`. */
+  async run(): Promise<void> {
+    this.#stopped = false;
+    await Promise.all([this.#readCodes(), ...this.#writers.map((writer) => writer.run())]);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Resolves when a write was acknowledged after the engine's death; notes a fault when none is for long. */
+  async recovery(): Promise<void> {
+    const { outage } = this;
+    while (outage !== undefined && outage.recovered === undefined) {
+      if (performance.now() - outage.killedAt > RECOVERY) {
+        this.book.fault(`no write was acknowledged within ${RECOVERY / 1000} s after the engine died`);
+        return;
+      }
+      await sleep(10);
+    }
+  }
+
+  /** Asks the service what became of requests whose fate is unknown, and whether everybody still has what they were told. */
+  async settle(origin: string): Promise<void> {
+    this.origin = origin;
+    await Promise.all(this.#writers.map((writer) => writer.settle()));
+  }
+
+  async #readCodes(): Promise<void> {
+    while (!this.#stopped) {
+      const outcome = await this.ask(this.#connection, 'GET', '/v1/outbox/sms', { headers: API_KEY });
+      if (outcome.kind === 'answer' && outcome.status === 200) {
+        for (const { to, text } of outcome.body as { to: string; text: string }[]) {
+          this.codes.set(to, /\b\d{6}\b/.exec(text)![0]);
+        }
+      }
+      await sleep(100);
+    }
+  }
+
+  close(): void {
+    this.#connection.close();
+    for (const writer of this.#writers) writer.close();
+  }
+}

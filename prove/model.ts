@@ -1,0 +1,183 @@
+/**
+ * What a client of the service remembers: what it asked for, what it was told, and what must therefore be stored. The
+ * rules of consent are written here a second time, so that the proof does not believe the code it judges.
+ */
+
+export const flags = {
+  email_allowed: 'email',
+  sms_allowed: 'sms',
+  whatsapp_allowed: 'whatsapp',
+  call_allowed: 'call',
+} as const;
+export type Flag = keyof typeof flags;
+export type Channel = (typeof flags)[Flag];
+export const flagNames = Object.keys(flags) as Flag[];
+const phoneChannels = ['sms', 'whatsapp', 'call'] as const;
+
+export type State = 'granted' | 'withdrawn' | 'refused' | 'expired';
+export type Kind = 'grant' | 'withdraw' | 'refuse' | 'expire';
+
+/** Which state a kind of line leads to. */
+export const leadsTo: Readonly<Record<string, State>> = {
+  grant: 'granted',
+  withdraw: 'withdrawn',
+  refuse: 'refused',
+  expire: 'expired',
+};
+
+/** A line the ledger must have: channel, kind, and the request it came from. */
+export interface Line {
+  readonly channel: Channel;
+  readonly kind: Kind;
+  readonly tag: string;
+}
+
+/** One request that changes something. `tag` is its User-Agent, which the ledger keeps as evidence. */
+export interface Deed {
+  readonly tag: string;
+  /** For people: `PATCH /users/profile/`. */
+  readonly what: string;
+  readonly lines: readonly Line[];
+  /** `done`: it was acknowledged, or found done afterwards; `undone`: its fate was unknown and it was found not done. */
+  fate: 'unknown' | 'done' | 'undone';
+}
+
+export interface Person {
+  readonly email: string;
+  readonly tag: string;
+  /** For `Authorization: Token`. */
+  key: string;
+  /** First name: the tag of the last change that counts. */
+  name: string;
+  /** Version of the profile, which every change raises by one; undefined until an answer told it. */
+  version: number | undefined;
+  number: string | null;
+  /** By channel, about the addresses the account has now. */
+  standing: ReadonlyMap<Channel, State>;
+}
+
+/** What a change leads to. */
+export interface Effect {
+  readonly standing: ReadonlyMap<Channel, State>;
+  readonly lines: readonly Line[];
+}
+
+/** What clients see of a channel. */
+const shown = (standing: ReadonlyMap<Channel, State>, channel: Channel): boolean | null => {
+  const state = standing.get(channel);
+  return state === undefined ? (channel === 'call' ? null : false) : state === 'granted';
+};
+
+/** The flags a profile must show. */
+export const shownFlags = (standing: ReadonlyMap<Channel, State>): Record<Flag, boolean | null> =>
+  Object.fromEntries(flagNames.map((flag) => [flag, shown(standing, flags[flag])])) as Record<Flag, boolean | null>;
+
+/** Flags stated by somebody who is signed in: only what differs from what shows is a line. */
+export function stateFlags(
+  standing: ReadonlyMap<Channel, State>,
+  stated: Partial<Record<Flag, boolean>>,
+  tag: string,
+): Effect {
+  const next = new Map(standing);
+  const lines: Line[] = [];
+  for (const flag of flagNames) {
+    const value = stated[flag];
+    const channel = flags[flag];
+    if (value === undefined || value === shown(standing, channel)) continue;
+    const kind = value ? 'grant' : standing.get(channel) === 'granted' ? 'withdraw' : 'refuse';
+    next.set(channel, leadsTo[kind]!);
+    lines.push({ channel, kind, tag });
+  }
+  return { standing: next, lines };
+}
+
+/** A new number: what the old one allowed ends; what was stated before there was a number moves to the first one. */
+export function moveNumber({ standing, number }: Person, tag: string): Effect {
+  const next = new Map(standing);
+  const lines: Line[] = [];
+  for (const channel of phoneChannels) {
+    const state = standing.get(channel);
+    if (number !== null) next.delete(channel);
+    if (number !== null && state === 'granted') lines.push({ channel, kind: 'expire', tag });
+    if (number === null && state !== undefined) {
+      const kind = state === 'granted' ? 'grant' : 'refuse';
+      next.set(channel, leadsTo[kind]!);
+      lines.push({ channel, kind, tag });
+    }
+  }
+  return { standing: next, lines };
+}
+
+/** A basket promoted by the registration of somebody unknown so far: every flag is a line, and its request is the basket's. */
+export function promote(stated: Partial<Record<Flag, boolean>>, basketTag: string): Effect {
+  const standing = new Map<Channel, State>();
+  const lines: Line[] = [];
+  for (const flag of flagNames) {
+    const value = stated[flag];
+    if (value === undefined) continue;
+    const kind = value ? 'grant' : 'refuse';
+    standing.set(flags[flag], leadsTo[kind]!);
+    lines.push({ channel: flags[flag], kind, tag: basketTag });
+  }
+  return { standing, lines };
+}
+
+/** Flags of one channel of a basket: the last one that counts, and those after it whose fate is unknown. */
+export interface Ticked {
+  readonly basket: number;
+  readonly channel: Channel;
+  done: { readonly tag: string; readonly value: boolean } | undefined;
+  unknown: { readonly tag: string; readonly value: boolean }[];
+  /** Whether it must have been promoted. */
+  consumed: boolean;
+}
+
+export interface Entry {
+  readonly id: number;
+  readonly company: number;
+  state: string;
+  version: number;
+}
+
+export interface Setting {
+  readonly name: string;
+  readonly values: number[];
+}
+
+export interface Promised {
+  /** Requests for a code that may have been heard. */
+  asked: number;
+  /** One of them was answered 202. */
+  promised: boolean;
+}
+
+/** A number that looks random, the same for a seed each time (mulberry32). */
+export function sequence(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+/** Everything all clients remember, and what was found wrong. */
+export class Book {
+  readonly deeds = new Map<string, Deed>();
+  readonly people: Person[] = [];
+  /** By `basket channel`. */
+  readonly ticked = new Map<string, Ticked>();
+  readonly entries: Entry[] = [];
+  readonly settings = new Map<string, Setting>();
+  readonly promises = new Map<string, Promised>();
+  readonly faults: string[] = [];
+  acknowledged = 0;
+  unknown = 0;
+  /** Codes that were sent twice. */
+  resent = 0;
+
+  fault(text: string): void {
+    this.faults.push(text);
+  }
+}
