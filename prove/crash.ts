@@ -50,12 +50,12 @@ async function cycle(
   await load.prepare(service.url);
   const writing = load.run();
   await sleep(300 + random() * 1700);
-  const outage: Outage = { killedAt: performance.now(), recovered: undefined, shed: 0, slowest: 0 };
+  const outage: Outage = { killedAt: Number.NaN, recovered: undefined, shed: 0, slowest: 0 };
   load.outage = outage;
-  await service.kill(victim);
+  outage.killedAt = await service.kill(victim);
   let came: string;
   if (victim === 'engine') {
-    await load.recovery();
+    await load.recovery(outage);
     await sleep(500);
     load.stop();
     await writing;

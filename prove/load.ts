@@ -1,6 +1,6 @@
 /** Mixed writes from many clients at once, each remembering what it was told. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Asked, Connection, type Outcome } from './http.ts';
+import { type Answer, type Asked, Connection, type Outcome } from './http.ts';
 import { type Book, type Deed, sequence } from './model.ts';
 import { Writer } from './writer.ts';
 
@@ -21,8 +21,8 @@ const RECOVERY = 10_000;
 
 /** What was seen since the engine was killed. */
 export interface Outage {
-  readonly killedAt: number;
-  /** Milliseconds until a write was acknowledged again. */
+  killedAt: number;
+  /** Milliseconds until a write was acknowledged and no answer was 503 any more. */
   recovered: number | undefined;
   /** Answers of 503. */
   shed: number;
@@ -67,14 +67,19 @@ export class Load {
     if (status === 503 && this.outage === undefined) this.book.fault(`${method} ${path}: 503 while everything ran`);
     if (status >= 500 && status !== 503)
       this.book.fault(`${method} ${path}: ${status} ${JSON.stringify(outcome.body)}`);
-    if (this.outage !== undefined) {
-      this.outage.slowest = Math.max(this.outage.slowest, milliseconds);
-      if (status === 503) this.outage.shed += 1;
-      const answeredAt = performance.now();
-      const sentAfter = answeredAt - milliseconds > this.outage.killedAt;
-      if (method !== 'GET' && status < 300 && sentAfter) this.outage.recovered ??= answeredAt - this.outage.killedAt;
-    }
+    if (this.outage !== undefined) this.#watch(this.outage, method, outcome);
     return outcome;
+  }
+
+  #watch(outage: Outage, method: string, { status, milliseconds }: Answer): void {
+    const now = performance.now();
+    outage.slowest = Math.max(outage.slowest, milliseconds);
+    if (status === 503) {
+      outage.shed += 1;
+      outage.recovered = undefined;
+    } else if (outage.shed > 0 && method !== 'GET' && status < 300) {
+      outage.recovered ??= now - outage.killedAt;
+    }
   }
 
   /** Writes down what became of a request: `done`, `unknown` or (nobody listened, or it was refused) `undone`. */
@@ -120,10 +125,9 @@ export class Load {
     this.#stopped = true;
   }
 
-  /** Resolves when a write was acknowledged after the engine's death; notes a fault when none is for long. */
-  async recovery(): Promise<void> {
-    const { outage } = this;
-    while (outage !== undefined && outage.recovered === undefined) {
+  /** Resolves when writes are acknowledged after the engine's death; notes a fault when none is for long. */
+  async recovery(outage: Outage): Promise<void> {
+    while (outage.recovered === undefined) {
       if (performance.now() - outage.killedAt > RECOVERY) {
         this.book.fault(`no write was acknowledged within ${RECOVERY / 1000} s after the engine died`);
         return;

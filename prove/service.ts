@@ -109,14 +109,16 @@ export class Service {
     });
   }
 
-  /** kill -9. The engine is the postmaster: its children find out by themselves. */
-  async kill(victim: Victim): Promise<void> {
+  /** kill -9. The engine is the postmaster: its children find out by themselves. @returns the moment, by `performance.now` */
+  async kill(victim: Victim): Promise<number> {
     const child = this.#process!;
     const cluster = (await clusterPath(this.folder))!;
     const engine = await postmasterPid(cluster);
+    const moment = performance.now();
     if (victim !== 'engine') child.kill('SIGKILL');
     if (victim !== 'server') tell(engine, 'SIGKILL');
     if (victim !== 'engine' && this.running) await once(child, 'exit');
+    return moment;
   }
 
   /** SIGTERM. @returns exit code and seconds */

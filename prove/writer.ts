@@ -70,7 +70,7 @@ export class Writer {
   async run(): Promise<void> {
     while (!this.#load.stopped) {
       if (this.#unsure !== undefined && !(await this.#unsure())) {
-        await sleep(20);
+        await sleep(50);
         continue;
       }
       this.#unsure = undefined;
@@ -100,8 +100,8 @@ export class Writer {
       return this.#prove(moving);
     const chance = this.#load.random();
     if (chance < 0.05 && this.#setting !== undefined) return this.#set(this.#setting);
-    if (chance < 0.07) return this.#register(this.#flags());
-    if (chance < 0.09) return this.#promote();
+    if (chance < 0.06) return this.#register(this.#flags());
+    if (chance < 0.07) return this.#promote();
     if (chance < 0.3) return (await this.#tick()).fate;
     if (chance < 0.45) return this.#permit(this.#entry!);
     if (chance < 0.55) return this.#move();

@@ -29,6 +29,7 @@ import { avatarRoutes, sweepPictures } from './profile/avatar.ts';
 import { linkPages } from './profile/link-pages.ts';
 import { profileRoutes } from './profile/routes.ts';
 import { staffRoutes } from './staff/routes.ts';
+import { tokenRoutes } from './staff/token-routes.ts';
 import { statusRoutes } from './status.ts';
 
 /** What is documented and what is not, in the order of /openapi.json. */
@@ -38,6 +39,7 @@ const apiRoutes: readonly Route[] = [
   ...accountRoutes,
   ...accountProfileRoutes,
   ...staffRoutes,
+  ...tokenRoutes,
   ...adminRoutes,
   ...avatarRoutes,
   ...linkPages,

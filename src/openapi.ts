@@ -1,5 +1,6 @@
 /** The OpenAPI 3.1 document, generated from the routes: what is served is what is described. */
 import { readFileSync } from 'node:fs';
+import { versions } from './platform/baker.ts';
 import { refusals } from './platform/drf.ts';
 import type { Answers, Route } from './platform/http.ts';
 import { stringifyJson } from './platform/json.ts';
@@ -166,7 +167,7 @@ export function openapi(routes: readonly Route[]): Json {
           in: 'header',
           required: false,
           description: 'Version of the BakerOnline API; 1.9.0 when absent',
-          schema: { type: 'string', enum: ['1.8.0', '1.9.0', '1.10.0'] },
+          schema: { type: 'string', enum: versions },
         },
       },
       schemas: Object.fromEntries([...components].sort(([a], [b]) => (a < b ? -1 : 1))),

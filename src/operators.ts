@@ -29,7 +29,7 @@ export async function createOperator(ctx: Ctx, address: string, password?: strin
       update account set is_operator = true, is_active = true, password = coalesce(${hash}, password) where id = ${known.id}`);
     return { email: known.email, password: undefined, existed: true };
   }
-  const chosen = password ?? randomKey(20);
+  const chosen = password ?? randomKey(12);
   await transaction(ctx, async (tx) =>
     createAccount(tx, { email: email.value, password: await hashPassword(chosen), language_code: 'en', is_operator: true }),
   );
@@ -37,7 +37,7 @@ export async function createOperator(ctx: Ctx, address: string, password?: strin
 }
 
 /** Makes an API key; the key itself is returned once and kept as a hash. @param scopes of `apiScopes`, or `*` */
-export async function createApiKey(ctx: Ctx, name: string, scopes: readonly string[], key = `assent_${randomKey(40)}`): Promise<string> {
+export async function createApiKey(ctx: Ctx, name: string, scopes: readonly string[], key = `assent_${randomKey()}`): Promise<string> {
   const unknown = scopes.filter((scope) => scope !== '*' && !(apiScopes as readonly string[]).includes(scope));
   if (unknown.length > 0) throw new CommandError(`Unknown scope ${unknown.join(', ')}. Known: ${apiScopes.join(', ')}, or * for all.`);
   await ctx.db.run(sql`

@@ -20,7 +20,7 @@ function mask(secret: string): string {
 }
 
 /** The secret of a token, masked (64 characters) or bare (32); undefined for anything else. */
-export function unmask(token: string): string | undefined {
+function unmask(token: string): string | undefined {
   if (!/^[A-Za-z0-9]+$/.test(token)) return undefined;
   if (token.length === SECRET) return token;
   if (token.length !== 2 * SECRET) return undefined;

@@ -22,7 +22,7 @@ export const languageOf = (code: string): Language =>
   (['en', 'tr', 'nl', 'fr'] as const).find((language) => code.toLowerCase().startsWith(language)) ?? 'en';
 
 /** Where a link leads: the shop front's own page where one is set, else ours. */
-export function linkUrl(ctx: Ctx, publicUrl: string, row: MailLink): string {
+function linkUrl(ctx: Ctx, publicUrl: string, row: MailLink): string {
   const token = linkToken(ctx, row);
   const page = row.purpose === 'password_reset' ? ctx.settings.get('PASSWORD_RESET_URL') : null;
   if (page !== null) return page.replace('{uid}', String(row.account)).replace('{token}', token);

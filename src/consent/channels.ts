@@ -17,7 +17,6 @@ export const channels = [
   { name: 'call', flag: 'call_allowed', kind: 'phone', unknown: null },
 ] as const satisfies readonly Channel[];
 
-export type ChannelName = (typeof channels)[number]['name'];
 export type Flag = (typeof channels)[number]['flag'];
 /** What a person states in one request; absent says nothing, and so does null. */
 export type Flags = Partial<Record<Flag, boolean | null>>;

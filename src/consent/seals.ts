@@ -15,7 +15,7 @@ const LEAF = Buffer.from([0]);
 const NODE = Buffer.from([1]);
 
 /** Merkle tree hash of RFC 9162, 2.1.1: leaves and nodes are told apart, so that no node can pose as a line. */
-export function merkleRoot(hashes: readonly Buffer[]): Buffer {
+function merkleRoot(hashes: readonly Buffer[]): Buffer {
   let level = hashes.map((hash) => sha256(LEAF, hash));
   while (level.length > 1) {
     const next: Buffer[] = [];
@@ -40,7 +40,7 @@ interface Seal {
 }
 
 /** What a head says: everything before it, the batch, and when. */
-export function headHash(
+function headHash(
   seal: Pick<Seal, 'number' | 'first_position' | 'lines' | 'root' | 'previous' | 'sealed_at'>,
 ): Buffer {
   return sha256(

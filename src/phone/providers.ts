@@ -18,7 +18,7 @@ const printed: SmsProvider = {
   },
 };
 
-export const smsProviders: Readonly<Record<string, SmsProvider>> = { console: printed };
+const smsProviders: Readonly<Record<string, SmsProvider>> = { console: printed };
 
 /** The provider that the settings name. */
 export const smsProvider = (ctx: Ctx): SmsProvider => smsProviders[ctx.settings.get('SMS_PROVIDER').provider] ?? printed;

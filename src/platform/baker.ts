@@ -1,9 +1,10 @@
 /** The BakerOnline dialect: versions by X-VERSION, bearer tokens, JSON or form bodies, errors as problem+json (its own are not documented). */
+import type Type from 'typebox';
 import { acceptsJson } from './drf.ts';
 import { Failure, fail } from './failure.ts';
-import type { Dialect } from './http.ts';
+import type { Dialect, Request } from './http.ts';
 import { stringifyJson } from './json.ts';
-import { problem } from './problem.ts';
+import { checkSchema, problem } from './problem.ts';
 
 export const versions = ['1.8.0', '1.9.0', '1.10.0'] as const;
 /** The latest stable one on every documented page: what a request without the header gets. */
@@ -38,3 +39,9 @@ export const bakerOnline: Dialect = {
   refuse: problem,
   stringify: stringifyJson,
 };
+
+/** A body of texts, whatever its kind; keys it does not name are passed over. @throws unprocessable */
+export function readTexts<S extends Type.TObject>({ body }: Request<object>, schema: S): Type.Static<S> {
+  checkSchema(schema, body.value ?? {}, 'unprocessable');
+  return body.value as Type.Static<S>;
+}

@@ -16,7 +16,10 @@ export function acceptsJson(header: string | undefined): boolean {
   return header.split(',').some((part) => {
     const [type, ...parameters] = part.trim().toLowerCase().split(';');
     const refused = parameters.some((p) => /^\s*q=0(\.0*)?\s*$/.test(p));
-    return !refused && (type === '*/*' || type === 'application/*' || type === 'application/json' || type === 'application/problem+json');
+    return (
+      !refused &&
+      (type === '*/*' || type === 'application/*' || type === 'application/json' || type === 'application/problem+json')
+    );
   });
 }
 
@@ -105,11 +108,13 @@ const lies = new Set(['f', 'n', 'no', 'false', 'off', '0']);
 export const char = (max: number, { blank = false } = {}): FieldKind<string> => ({
   schema: { type: 'string', maxLength: max, ...(blank ? {} : { minLength: 1 }) },
   read(value) {
-    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'bigint') return problem('field.string');
+    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'bigint')
+      return problem('field.string');
     const text = String(value).trim();
     if (text === '' && !blank) return problem('field.blank');
     // Cheap bound first: a code point is at most two units.
-    if (text.length > max && (text.length > 2 * max || [...text].length > max)) return problem('field.max_length', { max });
+    if (text.length > max && (text.length > 2 * max || [...text].length > max))
+      return problem('field.max_length', { max });
     return { value: text };
   },
 });
@@ -159,7 +164,8 @@ export const integer = (min: bigint, max: bigint): FieldKind<bigint> => ({
     let number: bigint;
     if (typeof value === 'bigint') number = value;
     else if (typeof value === 'number' && Number.isInteger(value)) number = BigInt(value);
-    else if (typeof value === 'string' && /^\s*[+-]?\d{1,1000}(\.0+)?\s*$/.test(value)) number = BigInt(value.trim().replace(/\.0+$/, '').replace(/^\+/, ''));
+    else if (typeof value === 'string' && /^\s*[+-]?\d{1,1000}(\.0+)?\s*$/.test(value))
+      number = BigInt(value.trim().replace(/\.0+$/, '').replace(/^\+/, ''));
     else return problem('field.integer');
     if (number < min) return problem('field.min_value', { min: String(min) });
     if (number > max) return problem('field.max_value', { max: String(max) });
@@ -174,7 +180,12 @@ export const email: FieldKind<string> = {
     if (typeof value !== 'string') return problem('field.string');
     const text = value.trim();
     if (text === '') return problem('field.blank');
-    if (text.length > 254 || !/^[^\s@"(),:;<>[\\\]]{1,64}@(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?\.)+[\p{L}\p{N}-]{2,63}$/u.test(text)) {
+    if (
+      text.length > 254 ||
+      !/^[^\s@"(),:;<>[\\\]]{1,64}@(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?\.)+[\p{L}\p{N}-]{2,63}$/u.test(
+        text,
+      )
+    ) {
       return problem('field.email');
     }
     return { value: text };
@@ -193,7 +204,9 @@ export const dict: FieldKind<Record<string, unknown>> = {
         return problem('field.dict', { type: 'str' });
       }
     }
-    return isObject(given) ? { value: given } : problem('field.dict', { type: given === null ? 'NoneType' : pythonType(given) });
+    return isObject(given)
+      ? { value: given }
+      : problem('field.dict', { type: given === null ? 'NoneType' : pythonType(given) });
   },
 };
 
@@ -235,7 +248,11 @@ export function readFields(
     }
     const reading = kind.read(value, form);
     if ('problem' in reading) {
-      complaints.push({ path: [name], key: reading.problem, ...(reading.values === undefined ? {} : { values: reading.values }) });
+      complaints.push({
+        path: [name],
+        key: reading.problem,
+        ...(reading.values === undefined ? {} : { values: reading.values }),
+      });
     } else {
       values[name] = reading.value;
     }
@@ -251,7 +268,7 @@ export function readFields(
 }
 
 /** The body as an object. @throws invalid under `non_field_errors`, in DRF's words */
-export function readObject(body: Body): Record<string, unknown> {
+function readObject(body: Body): Record<string, unknown> {
   if (body.value === undefined) return {};
   if (body.value === null) refuse({ path: [], key: 'field.no_data' });
   if (!isObject(body.value)) refuse({ path: [], key: 'field.not_object', values: { type: pythonType(body.value) } });
@@ -297,7 +314,8 @@ export const refusals = (...statuses: number[]): Answers =>
             ? {
                 title: 'FieldErrors',
                 type: 'object',
-                description: 'Texts by field; `non_field_errors` for the whole, `detail` for a body that cannot be read',
+                description:
+                  'Texts by field; `non_field_errors` for the whole, `detail` for a body that cannot be read',
                 additionalProperties: { anyOf: [{ type: 'array', items: { type: 'string' } }, { type: 'string' }] },
               }
             : { title: 'Detail', type: 'object', required: ['detail'], properties: { detail: { type: 'string' } } },

@@ -143,7 +143,10 @@ async function beginShift(
             version: '1.0.0',
             worker: {
               hooks: {
-                startWorker: async (_context, { worker }) => void (await (presented ??= present(worker.workerPool.id))),
+                startWorker: async (_context, { worker }) => {
+                  presented ??= present(worker.workerPool.id);
+                  await presented;
+                },
               },
             },
           },

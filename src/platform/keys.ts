@@ -44,19 +44,8 @@ export function deriveKeys(secret: string): Keys {
   };
 }
 
-const alphabet = 'abcdefghijklmnopqrstuvwxyz0123456789';
-
-/** A random key of `length` characters of [a-z0-9]; 40 of them carry 206 bits. Known clients cut keys by `\w+`. */
-export function randomKey(length = 40): string {
-  let key = '';
-  while (key.length < length) {
-    for (const byte of randomBytes(length * 2)) {
-      // 252 = 7 * 36: above it a byte would favour the first letters.
-      if (byte < 252 && key.length < length) key += alphabet[byte % 36];
-    }
-  }
-  return key;
-}
+/** A random key in hex, as BakerOnline's tokens are; 160 bits by default. Known clients cut keys by `\w+`. */
+export const randomKey = (bytes = 20): string => randomBytes(bytes).toString('hex');
 
 /** SHA-256; enough for keys that are random and long, which is why only they are hashed with it. */
 export function sha256(...parts: (string | Buffer)[]): Buffer {

@@ -159,7 +159,7 @@ const told: Record<number, string> = {
   503: 'The database is away; `Retry-After` says when to try again',
 };
 
-export const problemSchema = {
+const problemSchema = {
   title: 'Problem',
   type: 'object',
   description: 'RFC 9457',

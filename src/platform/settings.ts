@@ -37,10 +37,10 @@ interface Stored {
 const rows: Record<string, SettingRow> = settings;
 const validators = new Map(settingNames.map((name) => [name, Compile(rows[name]!.schema)]));
 
-export const isSettingName = (name: string): name is SettingName => Object.hasOwn(settings, name);
+const isSettingName = (name: string): name is SettingName => Object.hasOwn(settings, name);
 
 /** Says what is wrong with a value for a setting, each complaint with the place inside the value; empty when it is fine. */
-export function complaintsAbout(name: SettingName, value: unknown): { path: string[]; detail: string }[] {
+function complaintsAbout(name: SettingName, value: unknown): { path: string[]; detail: string }[] {
   const validator = validators.get(name)!;
   if (!validator.Check(value)) {
     return validator.Errors(value).map((error) => ({

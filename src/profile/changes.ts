@@ -40,7 +40,7 @@ export function phoneAmong(ctx: Ctx, values: Readonly<Record<string, unknown>>):
 }
 
 /** ETags of an If-Match header; undefined without one. */
-export function ifMatch(incoming: Incoming): string[] | undefined {
+function ifMatch(incoming: Incoming): string[] | undefined {
   const header = incoming.headers['if-match'];
   // Weak tags never match (RFC 9110, 13.1.1): left as they are, they equal none of ours.
   return header?.split(',').map((tag) => tag.trim());

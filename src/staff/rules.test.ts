@@ -83,6 +83,14 @@ describe('the change itself', () => {
     });
   });
 
+  test('duplicates that were stored before collapse with the next change of shops', () => {
+    const state = company({ entries: [company().entries[0]!, entry(103, BAKER, [11, 18, 18], ['products'])] });
+    expect(change(state, OWNER, 103, { shop_ids: [11, 18, 18] })).toEqual({
+      shop_ids: [11, 18],
+      permissions: ['products'],
+    });
+  });
+
   test('what changes nothing gives back the entry that was there, for anybody who manages', () => {
     const state = company();
     const [owners, managers, bakers] = state.entries;

@@ -32,7 +32,7 @@ export interface Holding {
   readonly shops: ReadonlySet<number>;
 }
 
-export function holdingOf(company: CompanyState, account: number): Holding | undefined {
+function holdingOf(company: CompanyState, account: number): Holding | undefined {
   if (company.owner === account) return { owner: true, permissions: new Set(permissionKeys), shops: company.shops };
   const entry = company.entries.find((candidate) => candidate.account === account);
   return entry === undefined

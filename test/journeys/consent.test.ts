@@ -1,7 +1,8 @@
 /** What people say, as the ledger keeps it: edges with their evidence, and nothing that can be rewritten unseen. */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type Line, lineHash } from '../../src/consent/ledger.ts';
-import { sealAll } from '../../src/consent/seals.ts';
+import { seal, sealAll } from '../../src/consent/seals.ts';
+import { sql } from '../../src/platform/db.ts';
 import { type Client, createKit, type Kit, PASSWORD, type Send } from '../kit.ts';
 
 const PROFILE = '/users/profile/';
@@ -448,6 +449,23 @@ test('a line is sealed once, however many seal and write at the same time', asyn
     expect(
       (await own.rows<{ seals: number }>('select count(*)::int as seals from ledger_seal'))[0]!.seals,
     ).toBeGreaterThan(1);
+  } finally {
+    await own.close();
+  }
+});
+
+test('while one process seals, another leaves the lines to it', async () => {
+  const own = await createKit();
+  try {
+    const second = await own.twin();
+    await own.signUp({ email_allowed: true });
+    await own.database.transaction(async (db) => {
+      await db.one(sql`select pg_advisory_xact_lock(hashtext('assent.sealer'))`);
+      expect(await seal(second.ctx)).toBe(0);
+      expect(await own.rows('select count(*)::int as waiting from ledger_unsealed')).toEqual([{ waiting: 1 }]);
+    });
+    expect(await seal(second.ctx)).toBe(1);
+    expect(await own.verify()).toEqual({ lines: 1, seals: 1, unsealed: 0 });
   } finally {
     await own.close();
   }
