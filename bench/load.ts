@@ -77,7 +77,10 @@ async function withAutocannon(origin: string, { method, path, sessions }: Shape,
         path,
         setupRequest(request) {
           const n = 1 + Math.floor(Math.random() * sessions);
-          const body = JSON.stringify({ first_name: `Ada ${Math.floor(Math.random() * 1e6)}`, sms_allowed: Math.random() < 0.5 });
+          const body = JSON.stringify({
+            first_name: `Ada ${Math.floor(Math.random() * 1e6)}`,
+            sms_allowed: Math.random() < 0.5,
+          });
           return {
             ...request,
             headers: {

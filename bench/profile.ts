@@ -37,7 +37,8 @@ async function seed(db: Database, accounts: number): Promise<void> {
     `insert into consent_state select contact_point, channel, purpose, 'granted', occurred_at, id from consent_event where $1 > 0`,
   ];
   for (const statement of statements) await db.run(prepared(statement, accounts));
-  for (const table of ['contact_point', 'account', 'session', 'consent_event', 'consent_state']) await db.run(prepared(`vacuum analyze ${table}`));
+  for (const table of ['contact_point', 'account', 'session', 'consent_event', 'consent_state'])
+    await db.run(prepared(`vacuum analyze ${table}`));
 }
 
 /** The same change as a PATCH makes: session, row, event, evidence, queue and state, in one statement. */
@@ -67,7 +68,8 @@ on conflict (contact_point, channel, purpose) do update set state = excluded.sta
 function findPgbench(): string | undefined {
   const places = ['pgbench'];
   try {
-    for (const version of readdirSync('/usr/lib/postgresql').sort().reverse()) places.push(`/usr/lib/postgresql/${version}/bin/pgbench`);
+    for (const version of readdirSync('/usr/lib/postgresql').sort().reverse())
+      places.push(`/usr/lib/postgresql/${version}/bin/pgbench`);
   } catch {
     // Not Debian.
   }
@@ -75,17 +77,46 @@ function findPgbench(): string | undefined {
 }
 
 async function pgbench(program: string, socket: string, file: string, seconds: number): Promise<Result> {
-  const args = ['-h', socket, '-p', '5432', '-U', 'assent', '-n', '-M', 'prepared', '-c', String(CONNECTIONS), '-j', '1', '-T', String(seconds), '-f', file, 'assent'];
+  const args = [
+    '-h',
+    socket,
+    '-p',
+    '5432',
+    '-U',
+    'assent',
+    '-n',
+    '-M',
+    'prepared',
+    '-c',
+    String(CONNECTIONS),
+    '-j',
+    '1',
+    '-T',
+    String(seconds),
+    '-f',
+    file,
+    'assent',
+  ];
   const { stdout } = await promisify(execFile)(program, args);
   const rate = Number(/tps = ([\d.]+)/.exec(stdout)![1]);
   const answers = Number(/actually processed: (\d+)/.exec(stdout)![1]);
   const average = Number(/latency average = ([\d.]+)/.exec(stdout)![1]);
-  return { rate, p50: average, p99: Number.NaN, answers, bad: Number(/failed transactions: (\d+)/.exec(stdout)?.[1] ?? 0) };
+  return {
+    rate,
+    p50: average,
+    p99: Number.NaN,
+    answers,
+    bad: Number(/failed transactions: (\d+)/.exec(stdout)?.[1] ?? 0),
+  };
 }
 
 async function start(env: Record<string, string>): Promise<{ child: ChildProcess; origin: string }> {
-  const child = fork(join(import.meta.dirname, 'server.ts'), { env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
-  if (process.env['ASSENT_BENCH_PINNED'] !== undefined) spawnSync('taskset', ['-a', '-p', '-c', '0', String(child.pid)]);
+  const child = fork(join(import.meta.dirname, 'server.ts'), {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  if (process.env['ASSENT_BENCH_PINNED'] !== undefined)
+    spawnSync('taskset', ['-a', '-p', '-c', '0', String(child.pid)]);
   const [{ port }] = (await once(child, 'message')) as [{ port: number }];
   return { child, origin: `http://127.0.0.1:${port}` };
 }
@@ -105,7 +136,12 @@ async function total(db: Database): Promise<number> {
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
-    options: { accounts: { type: 'string', default: '100000' }, rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '4' }, only: { type: 'string', multiple: true } },
+    options: {
+      accounts: { type: 'string', default: '100000' },
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '4' },
+      only: { type: 'string', multiple: true },
+    },
   });
   const [accounts, rounds, seconds] = [Number(values.accounts), Number(values.rounds), Number(values.seconds)];
   // The engine makes the folder, so that its user can enter also when we are root.
@@ -117,13 +153,22 @@ export async function run(args: string[]): Promise<void> {
     say(`Making ${accounts} accounts …`);
     const log = createLog('silent');
     await migrate(db);
-    await migrateJobs({ db, clock: systemClock, settings: openSettings(log), keys: deriveKeys(SECRET), log }, engine.connection);
-    await db.run(sql`insert into installation (key_fingerprint, created_at) values (${deriveKeys(SECRET).fingerprint}, now())`);
+    await migrateJobs(
+      { db, clock: systemClock, settings: openSettings(log), keys: deriveKeys(SECRET), log },
+      engine.connection,
+    );
+    await db.run(
+      sql`insert into installation (key_fingerprint, created_at) values (${deriveKeys(SECRET).fingerprint}, now())`,
+    );
     await db.run(prepared('set statement_timeout = 0'));
     await seed(db, accounts);
 
     const { host } = engine.connection;
-    const env = { SECRET_KEY: SECRET, DATABASE_URL: `postgres:///assent?host=${encodeURIComponent(host)}&user=assent`, FIXED: '{}' };
+    const env = {
+      SECRET_KEY: SECRET,
+      DATABASE_URL: `postgres:///assent?host=${encodeURIComponent(host)}&user=assent`,
+      FIXED: '{}',
+    };
     const probe = await start(env);
     const cookie = `sessionid=${sessionKey(1)}; csrftoken=${CSRF}`;
     const example = await (await fetch(`${probe.origin}/users/profile/`, { headers: { cookie } })).text();
@@ -145,7 +190,9 @@ export async function run(args: string[]): Promise<void> {
       'PATCH one by one': () => drive(alone.origin, { method: 'PATCH', path: profile, sessions: accounts }, seconds),
       ...(program === undefined ? {} : { pgbench: () => pgbench(program, host, script, seconds) }),
     };
-    const contestants = Object.fromEntries(Object.entries(everybody).filter(([name]) => values.only?.includes(name) ?? true));
+    const contestants = Object.fromEntries(
+      Object.entries(everybody).filter(([name]) => values.only?.includes(name) ?? true),
+    );
     const results = new Map<string, Result[]>(Object.keys(contestants).map((name) => [name, []]));
     // Once unmeasured: code is compiled, plans are made, pages are in memory.
     for (const contest of Object.values(contestants)) await contest();
@@ -157,12 +204,16 @@ export async function run(args: string[]): Promise<void> {
         if (result.bad > 0) throw new Error(`${name}: ${result.bad} answers were not 2xx`);
         // What was acknowledged is stored; what was under way at the end may be stored too.
         const expected = name.startsWith('PATCH') || name === 'pgbench' ? result.answers : 0;
-        if (written < expected || written > expected + CONNECTIONS) throw new Error(`${name}: ${expected} acknowledged, ${written} written`);
+        if (written < expected || written > expected + CONNECTIONS)
+          throw new Error(`${name}: ${expected} acknowledged, ${written} written`);
         results.get(name)!.push(result);
       }
     }
     await checkAnswers(batched.origin, db, accounts);
-    report(results, `${cpus().length} × ${cpus()[0]!.model}, Node ${process.versions.node}, PostgreSQL 18 embedded, ${generator}, ${accounts} accounts, ${rounds} × ${seconds} s`);
+    report(
+      results,
+      `${cpus().length} × ${cpus()[0]!.model}, Node ${process.versions.node}, PostgreSQL 18 embedded, ${generator}, ${accounts} accounts, ${rounds} × ${seconds} s`,
+    );
     if (program === undefined) say('pgbench is not installed (Debian: postgresql-contrib): no ratio for PATCH.');
   } finally {
     for (const child of children) {
@@ -180,11 +231,14 @@ export async function run(args: string[]): Promise<void> {
 async function checkAnswers(origin: string, db: Database, accounts: number): Promise<void> {
   for (let i = 0; i < 200; i += 1) {
     const n = 1 + Math.floor(Math.random() * accounts);
-    const answer = (await (await fetch(`${origin}/users/profile/`, { headers: { cookie: `sessionid=${sessionKey(n)}` } })).json()) as Record<string, unknown>;
+    const answer = (await (
+      await fetch(`${origin}/users/profile/`, { headers: { cookie: `sessionid=${sessionKey(n)}` } })
+    ).json()) as Record<string, unknown>;
     const row = await db.one<{ first_name: string; sms: boolean }>(sql`
       select first_name, exists (select from consent_state s where s.contact_point = phone_point and channel = 'sms' and state = 'granted') as sms
         from account where id = ${n}`);
-    if (answer['id'] !== n || answer['first_name'] !== row!.first_name || answer['sms_allowed'] !== row!.sms) throw new Error(`profile ${n} is wrong`);
+    if (answer['id'] !== n || answer['first_name'] !== row!.first_name || answer['sms_allowed'] !== row!.sms)
+      throw new Error(`profile ${n} is wrong`);
   }
 }
 
@@ -194,14 +248,18 @@ function report(results: Map<string, Result[]>, machine: string): void {
   const rate = (name: string): number => median((results.get(name) ?? []).map((result) => result.rate));
   for (const [name, rounds] of results) {
     const [p50, p99] = [median(rounds.map((r) => r.p50)), median(rounds.map((r) => r.p99))];
-    say(`${name.padEnd(20)} ${rate(name).toFixed(0).padStart(10)} ${p50.toFixed(1).padStart(8)} ${(Number.isNaN(p99) ? '–' : p99.toFixed(1)).padStart(8)}`);
+    say(
+      `${name.padEnd(20)} ${rate(name).toFixed(0).padStart(10)} ${p50.toFixed(1).padStart(8)} ${(Number.isNaN(p99) ? '–' : p99.toFixed(1)).padStart(8)}`,
+    );
   }
   const ratio = (title: string, a: string, b: string, goal?: number): void => {
     if (!results.has(a) || !results.has(b)) return;
     // Pairs of one round, so that a slow minute of the machine hits both.
     const pairs = results.get(a)!.map((result, index) => result.rate / results.get(b)![index]!.rate);
     const value = median(pairs);
-    say(`${title.padEnd(32)} ${value.toFixed(2)}${goal === undefined ? '' : `   goal ${goal.toFixed(2)}: ${value >= goal ? 'reached' : 'missed'}`}`);
+    say(
+      `${title.padEnd(32)} ${value.toFixed(2)}${goal === undefined ? '' : `   goal ${goal.toFixed(2)}: ${value >= goal ? 'reached' : 'missed'}`}`,
+    );
   };
   say('');
   ratio('GET / fixed JSON', 'GET', 'fixed JSON', 0.6);

@@ -37,15 +37,12 @@ export class Service {
     this.#plant = plant;
   }
 
-  /** @param plant name of a module in `plants/` */
+  /** @param plant path of a module to load before the service; `arm` tells it to begin */
   static async create(plant: string | undefined): Promise<Service> {
     const home = await mkdtemp(join(tmpdir(), 'assent-prove-'));
     // As root the engine runs as another user, who must be able to pass through.
     await chmod(home, 0o755);
-    return new Service(
-      join(home, 'data'),
-      plant === undefined ? undefined : join(import.meta.dirname, 'plants', `${plant}.ts`),
-    );
+    return new Service(join(home, 'data'), plant);
   }
 
   get url(): string {
@@ -91,8 +88,12 @@ export class Service {
         Promise.reject(new Error(`the service was not ready after ${PATIENCE / 1000} s\n${this.said}`)),
       ),
     ]);
-    if (this.#plant !== undefined) child.kill('SIGUSR2');
     return (performance.now() - before) / 1000;
+  }
+
+  /** Tells a planted fault to begin. */
+  arm(): void {
+    if (this.#plant !== undefined) this.#process!.kill('SIGUSR2');
   }
 
   #hear(stream: NodeJS.ReadableStream, listen: (line: string) => void): void {

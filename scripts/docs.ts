@@ -4,7 +4,8 @@ import { configRows } from '../src/config.ts';
 import { type SettingRow, settings } from '../src/settings.ts';
 
 const file = new URL('../docs/settings.md', import.meta.url);
-const cell = (value: unknown): string => (value === undefined ? '' : `\`${JSON.stringify(value).replaceAll('|', '\\|')}\``);
+const cell = (value: unknown): string =>
+  value === undefined ? '' : `\`${JSON.stringify(value).replaceAll('|', '\\|')}\``;
 
 const text = `# Settings and configuration
 
@@ -17,7 +18,10 @@ Changed while the service runs; in force in every process at once.
 | setting | default | what it does |
 |---|---|---|
 ${Object.entries(settings as Record<string, SettingRow>)
-  .map(([name, { fallback, description }]) => `| \`${name}\` | ${cell(fallback)} | ${description.replaceAll('|', '\\|')} |`)
+  .map(
+    ([name, { fallback, description }]) =>
+      `| \`${name}\` | ${cell(fallback)} | ${description.replaceAll('|', '\\|')} |`,
+  )
   .join('\n')}
 
 ## Configuration

@@ -2,9 +2,9 @@
  * The table of contents: everything Assent serves and does is listed here, and the only file that knows all of it.
  */
 import type { FastifyInstance } from 'fastify';
-import { accountRoutes } from './accounts/routes.ts';
 import { sweepLinks } from './accounts/links.ts';
 import { sendMail } from './accounts/mails.ts';
+import { accountRoutes } from './accounts/routes.ts';
 import { sweepSessions } from './accounts/sessions.ts';
 import { adminRoutes } from './admin/routes.ts';
 import { sweepBaskets } from './consent/baskets.ts';

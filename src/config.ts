@@ -30,11 +30,13 @@ const port = (value: string): number => {
   throw new ConfigError('must be a port number from 0 to 65535 (0 takes any free one)');
 };
 
-const url = (...protocols: string[]) => (value: string): string => {
-  const parsed = URL.canParse(value) ? new URL(value) : undefined;
-  if (parsed !== undefined && protocols.includes(parsed.protocol)) return value.replace(/\/$/, '');
-  throw new ConfigError(`must be an address that starts with ${protocols.map((p) => `${p}//`).join(' or ')}`);
-};
+const url =
+  (...protocols: string[]) =>
+  (value: string): string => {
+    const parsed = URL.canParse(value) ? new URL(value) : undefined;
+    if (parsed !== undefined && protocols.includes(parsed.protocol)) return value.replace(/\/$/, '');
+    throw new ConfigError(`must be an address that starts with ${protocols.map((p) => `${p}//`).join(' or ')}`);
+  };
 
 const secret = (value: string): string => {
   if (value.length >= 32) return value;
@@ -55,7 +57,11 @@ const rows = {
     fallback: undefined,
     read: url('postgres:', 'postgresql:'),
   } as Row<string | undefined>,
-  DATA_DIR: { description: 'Folder of the embedded database and its keys', fallback: 'data', read: text } as Row<string>,
+  DATA_DIR: {
+    description: 'Folder of the embedded database and its keys',
+    fallback: 'data',
+    read: text,
+  } as Row<string>,
   SECRET_KEY: {
     description: 'Key of hashes, codes, links and seals; made in DATA_DIR when the database is embedded',
     fallback: undefined,

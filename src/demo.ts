@@ -1,7 +1,7 @@
 /** The demo shop: fixed sign-ins, ids and key, and a few hundred lifelike customers, so that everything can be tried at once. */
 import { hashPassword } from './accounts/passwords.ts';
-import { stateForBasket } from './consent/baskets.ts';
 import { ConfigError } from './config.ts';
+import { stateForBasket } from './consent/baskets.ts';
 import { sealAll } from './consent/seals.ts';
 import { createApiKey, createClient } from './operators.ts';
 import { readPhone } from './phone/numbers.ts';
@@ -14,8 +14,47 @@ import { createCompany } from './staff/companies.ts';
 const PASSWORD = 'demo-assent-2026';
 const API_KEY = 'assent_demo_key_2026';
 
-const firstNames = ['Ayşe', 'Mehmet', 'Zeynep', 'Emre', 'Elif', 'Can', 'Defne', 'Kerem', 'Selin', 'Burak', 'İpek', 'Deniz', 'Nil', 'Ozan', 'Ece', 'Lotte', 'Daan', 'Camille', 'Louis', 'Emma'];
-const lastNames = ['Yılmaz', 'Kaya', 'Demir', 'Şahin', 'Çelik', 'Yıldız', 'Öztürk', 'Aydın', 'Arslan', 'Doğan', 'Koç', 'Kurt', 'Janssens', 'Peeters', 'Maes', 'Dubois', 'Lambert'];
+const firstNames = [
+  'Ayşe',
+  'Mehmet',
+  'Zeynep',
+  'Emre',
+  'Elif',
+  'Can',
+  'Defne',
+  'Kerem',
+  'Selin',
+  'Burak',
+  'İpek',
+  'Deniz',
+  'Nil',
+  'Ozan',
+  'Ece',
+  'Lotte',
+  'Daan',
+  'Camille',
+  'Louis',
+  'Emma',
+];
+const lastNames = [
+  'Yılmaz',
+  'Kaya',
+  'Demir',
+  'Şahin',
+  'Çelik',
+  'Yıldız',
+  'Öztürk',
+  'Aydın',
+  'Arslan',
+  'Doğan',
+  'Koç',
+  'Kurt',
+  'Janssens',
+  'Peeters',
+  'Maes',
+  'Dubois',
+  'Lambert',
+];
 const companies = ['Bakkerij De Molen', 'Patisserie Lumière', 'Fırın Kardeşler', 'Boulangerie du Parc', 'Brood & Co'];
 
 /** A sequence that looks random and is the same each time (Park–Miller). */
@@ -28,7 +67,13 @@ function sequence(seed: number): (below: number) => number {
 }
 
 const ascii = (text: string): string =>
-  text.normalize('NFD').replaceAll(/[̀-ͯ]/g, '').toLowerCase().replaceAll('ı', 'i').replaceAll('ş', 's').replaceAll(/[^a-z]/g, '');
+  text
+    .normalize('NFD')
+    .replaceAll(/[̀-ͯ]/g, '')
+    .toLowerCase()
+    .replaceAll('ı', 'i')
+    .replaceAll('ş', 's')
+    .replaceAll(/[^a-z]/g, '');
 
 /**
  * Fills an empty database with the demo shop; on a database that is a demo already it does nothing.
@@ -39,7 +84,9 @@ export async function seedDemo(ctx: Ctx, say: (line: string) => void): Promise<v
     select demo, exists (select from account) or exists (select from company) or exists (select from api_key) as used from installation`);
   if (installation!.demo && installation!.used) return;
   if (installation!.used) {
-    throw new ConfigError('--demo is refused: this database is in use, and the demo’s sign-ins are public. Use another DATA_DIR or DATABASE_URL.');
+    throw new ConfigError(
+      '--demo is refused: this database is in use, and the demo’s sign-ins are public. Use another DATA_DIR or DATABASE_URL.',
+    );
   }
   say('Making the demo shop …');
   const password = await hashPassword(PASSWORD);
@@ -93,8 +140,24 @@ async function sign(ctx: Ctx, password: string, person: Person): Promise<number>
 
 async function seedPeople(ctx: Ctx, password: string): Promise<void> {
   const fixed: Person[] = [
-    { email: 'ada@example.com', first_name: 'Ada', last_name: 'Yılmaz', phone: '05321234567', gender: 'female', born: '1990-12-10', flags: { email_allowed: true, sms_allowed: true } },
-    { email: 'bora@example.com', first_name: 'Bora', last_name: 'Kaya', phone: '05337654321', gender: 'male', born: '1985-03-02', flags: { email_allowed: true } },
+    {
+      email: 'ada@example.com',
+      first_name: 'Ada',
+      last_name: 'Yılmaz',
+      phone: '05321234567',
+      gender: 'female',
+      born: '1990-12-10',
+      flags: { email_allowed: true, sms_allowed: true },
+    },
+    {
+      email: 'bora@example.com',
+      first_name: 'Bora',
+      last_name: 'Kaya',
+      phone: '05337654321',
+      gender: 'male',
+      born: '1985-03-02',
+      flags: { email_allowed: true },
+    },
     { email: 'usta@example.com', first_name: 'Usta', last_name: 'Demir' },
     { email: 'cirak@example.com', first_name: 'Çırak', last_name: 'Demir' },
     { email: 'rakip@example.com', first_name: 'Rakip', last_name: 'Şahin' },
@@ -111,7 +174,11 @@ async function seedPeople(ctx: Ctx, password: string): Promise<void> {
       last_name,
       ...(pick(10) < 8 ? { phone: `0${530 + pick(30)}${String(1_000_000 + pick(9_000_000))}` } : {}),
       ...(pick(3) > 0 ? { gender: pick(2) === 0 ? ('female' as const) : ('male' as const) } : {}),
-      ...(pick(2) > 0 ? { born: `${1955 + pick(50)}-${String(1 + pick(12)).padStart(2, '0')}-${String(1 + pick(28)).padStart(2, '0')}` } : {}),
+      ...(pick(2) > 0
+        ? {
+            born: `${1955 + pick(50)}-${String(1 + pick(12)).padStart(2, '0')}-${String(1 + pick(28)).padStart(2, '0')}`,
+          }
+        : {}),
       flags: {
         ...(pick(10) < 6 ? { email_allowed: true } : {}),
         ...(pick(10) < 5 ? { sms_allowed: true } : {}),
@@ -121,9 +188,17 @@ async function seedPeople(ctx: Ctx, password: string): Promise<void> {
     });
   }
   // Some have changed their minds since.
-  const regretting = await ctx.db.rows<{ id: number }>(sql`select id from account where id % 11 = 3 and email like '%@example.com' order by id`);
+  const regretting = await ctx.db.rows<{ id: number }>(
+    sql`select id from account where id % 11 = 3 and email like '%@example.com' order by id`,
+  );
   for (const { id } of regretting.slice(1)) {
-    await changeProfile(ctx, { account: id, columns: {}, flags: { email_allowed: false, sms_allowed: false }, source: 'demo', evidence: {} });
+    await changeProfile(ctx, {
+      account: id,
+      columns: {},
+      flags: { email_allowed: false, sms_allowed: false },
+      source: 'demo',
+      evidence: {},
+    });
   }
 }
 
@@ -156,10 +231,17 @@ async function seedCompanies(ctx: Ctx, password: string): Promise<void> {
     select setval(pg_get_serial_sequence('company', 'id'), 100), setval(pg_get_serial_sequence('shop', 'id'), 100),
            setval(pg_get_serial_sequence('entry', 'id'), 100)`);
   const pick = sequence(15);
-  const staff = await ctx.db.rows<{ id: number; email: string }>(sql`select id, email from account where id % 7 = 1 order by id limit 40`);
+  const staff = await ctx.db.rows<{ id: number; email: string }>(
+    sql`select id, email from account where id % 7 = 1 order by id limit 40`,
+  );
   for (const [index, title] of companies.entries()) {
     const owner = staff[index * 8]!;
-    const made = await createCompany(ctx, { name: names(title), owner: owner.email, shops: Array.from({ length: 1 + pick(4) }, (_, n) => names(`Shop ${n + 1}`)), language: 'en' });
+    const made = await createCompany(ctx, {
+      name: names(title),
+      owner: owner.email,
+      shops: Array.from({ length: 1 + pick(4) }, (_, n) => names(`Shop ${n + 1}`)),
+      language: 'en',
+    });
     for (const { id } of staff.slice(index * 8 + 1, index * 8 + 5)) {
       await ctx.db.run(sql`
         insert into entry (company, account, shop_ids, permissions, created_at)

@@ -19,16 +19,25 @@ export interface Finding {
 export async function doctor(env: Record<string, string | undefined>, say: (line: string) => void): Promise<Finding[]> {
   const findings: Finding[] = [];
   const good = (name: string, detail: string): void => void findings.push({ name, ok: true, detail });
-  const bad = (name: string, detail: string, remedy: string): void => void findings.push({ name, ok: false, detail, remedy });
+  const bad = (name: string, detail: string, remedy: string): void =>
+    void findings.push({ name, ok: false, detail, remedy });
 
   const [major, minor] = process.versions.node.split('.').map(Number) as [number, number];
   if (major > 22 || (major === 22 && minor >= 18)) good('node', `Node ${process.versions.node}`);
-  else bad('node', `Node ${process.versions.node} is too old`, 'Use npm scripts (they bring their own Node), or Node 22.18 or newer.');
+  else
+    bad(
+      'node',
+      `Node ${process.versions.node} is too old`,
+      'Use npm scripts (they bring their own Node), or Node 22.18 or newer.',
+    );
 
   let config: ReturnType<typeof readConfig>;
   try {
     config = readConfig(env);
-    good('environment', config.DATABASE_URL === undefined ? `embedded database in ${config.DATA_DIR}` : 'PostgreSQL at DATABASE_URL');
+    good(
+      'environment',
+      config.DATABASE_URL === undefined ? `embedded database in ${config.DATA_DIR}` : 'PostgreSQL at DATABASE_URL',
+    );
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     bad('environment', error.message, 'Correct the variable and try again.');
@@ -52,16 +61,35 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
     try {
       const { ctx } = installation;
       const { db } = ctx;
-      const about = await db.one<{ version: string; fsync: string; commit: string; drift: number; migrations: number }>(sql`
+      const about = await db.one<{
+        version: string;
+        fsync: string;
+        commit: string;
+        drift: number;
+        migrations: number;
+      }>(sql`
         select current_setting('server_version') as version, current_setting('fsync') as fsync,
                current_setting('synchronous_commit') as commit, (select count(*) from migration)::int as migrations,
                extract(epoch from clock_timestamp() - ${new Date()}::timestamptz)::float8 as drift`);
       good('database', `PostgreSQL ${about!.version}, ${about!.migrations} migrations`);
-      if (about!.fsync === 'on' && about!.commit !== 'off') good('durability', `fsync ${about!.fsync}, synchronous_commit ${about!.commit}`);
-      else bad('durability', `fsync ${about!.fsync}, synchronous_commit ${about!.commit}: a crash loses answered writes`, 'Set both to on in postgresql.conf.');
+      if (about!.fsync === 'on' && about!.commit !== 'off')
+        good('durability', `fsync ${about!.fsync}, synchronous_commit ${about!.commit}`);
+      else
+        bad(
+          'durability',
+          `fsync ${about!.fsync}, synchronous_commit ${about!.commit}: a crash loses answered writes`,
+          'Set both to on in postgresql.conf.',
+        );
       if (Math.abs(about!.drift) < 2) good('clock', 'this machine and the database agree');
-      else bad('clock', `this machine and the database are ${about!.drift.toFixed(1)} s apart`, 'Synchronise both with NTP: consents are ordered by time.');
-      const operators = await db.one<{ count: number }>(sql`select count(*)::int as count from account where is_operator and is_active`);
+      else
+        bad(
+          'clock',
+          `this machine and the database are ${about!.drift.toFixed(1)} s apart`,
+          'Synchronise both with NTP: consents are ordered by time.',
+        );
+      const operators = await db.one<{ count: number }>(
+        sql`select count(*)::int as count from account where is_operator and is_active`,
+      );
       if (operators!.count > 0) good('operators', `${operators!.count}`);
       else bad('operators', 'there is none', 'npm run assent -- operator create you@example.com');
       const jobs = await db.one<{ waiting: number; parked: number }>(sql`
@@ -73,13 +101,26 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
       if (ledger.fault === undefined) good('ledger', `${ledger.lines} lines in ${ledger.seals} seals hold`);
       else bad('ledger', ledger.fault, 'Compare with a backup or a head you kept: somebody changed the past.');
       const open = config.HOST !== '127.0.0.1' && config.HOST !== 'localhost' && config.HOST !== '::1';
-      if (ctx.settings.get('SMS_PROVIDER').provider !== 'console' || !open) good('sms', `provider ${ctx.settings.get('SMS_PROVIDER').provider}`);
-      else bad('sms', 'codes are printed to the log while the service listens to others', 'This release knows only the console provider: do not open phone changes to customers yet.');
-      if (config.SMTP_URL !== undefined || !open) good('mail', config.SMTP_URL === undefined ? 'mails are printed (no SMTP_URL)' : 'SMTP');
+      if (ctx.settings.get('SMS_PROVIDER').provider !== 'console' || !open)
+        good('sms', `provider ${ctx.settings.get('SMS_PROVIDER').provider}`);
+      else
+        bad(
+          'sms',
+          'codes are printed to the log while the service listens to others',
+          'This release knows only the console provider: do not open phone changes to customers yet.',
+        );
+      if (config.SMTP_URL !== undefined || !open)
+        good('mail', config.SMTP_URL === undefined ? 'mails are printed (no SMTP_URL)' : 'SMTP');
       else bad('mail', 'mails are printed while the service listens to others', 'Set SMTP_URL.');
-      if (open && !config.PUBLIC_URL?.startsWith('https:')) bad('https', 'PUBLIC_URL is not an https address', 'Put a TLS proxy in front, set PUBLIC_URL and TRUSTED_PROXIES.');
+      if (open && !config.PUBLIC_URL?.startsWith('https:'))
+        bad(
+          'https',
+          'PUBLIC_URL is not an https address',
+          'Put a TLS proxy in front, set PUBLIC_URL and TRUSTED_PROXIES.',
+        );
       const demo = await db.one<{ demo: boolean }>(sql`select demo from installation`);
-      if (demo!.demo && open) bad('demo', 'the demo’s sign-ins are public and the service listens to others', 'Use another database.');
+      if (demo!.demo && open)
+        bad('demo', 'the demo’s sign-ins are public and the service listens to others', 'Use another database.');
     } finally {
       await installation.close();
     }

@@ -62,7 +62,13 @@ async function checkKey(db: Db, keys: Keys, now: Date): Promise<void> {
  * Opens an installation.
  * @throws ConfigError, EngineError, SchemaError, each with a sentence for the operator
  */
-export async function openInstallation({ config, log, say, join: mayJoin = false, clock = systemClock }: Opening): Promise<Installation> {
+export async function openInstallation({
+  config,
+  log,
+  say,
+  join: mayJoin = false,
+  clock = systemClock,
+}: Opening): Promise<Installation> {
   let engine: Engine | undefined;
   let connection: Connection | undefined = config.DATABASE_URL;
   if (connection === undefined && mayJoin) connection = await runningEngine(config.DATA_DIR);
@@ -94,7 +100,9 @@ export async function openInstallation({ config, log, say, join: mayJoin = false
     await engine?.stop().catch(() => {});
     if (error instanceof Failure && error.code === 'database_away') {
       const reason = error.cause instanceof Error ? error.cause.message : '';
-      throw new ConfigError(`The database does not answer${reason === '' ? '' : ` (${reason})`}. Check DATABASE_URL and that PostgreSQL runs there.`);
+      throw new ConfigError(
+        `The database does not answer${reason === '' ? '' : ` (${reason})`}. Check DATABASE_URL and that PostgreSQL runs there.`,
+      );
     }
     throw error;
   }

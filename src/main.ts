@@ -18,17 +18,26 @@ import { serve } from './serve.ts';
 import { createCompany } from './staff/companies.ts';
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
-const print = (value: unknown): void => void process.stdout.write(`${typeof value === 'string' ? value : stringifyJson(value)}\n`);
+const print = (value: unknown): void =>
+  void process.stdout.write(`${typeof value === 'string' ? value : stringifyJson(value)}\n`);
 
 // A terminal or pipe that went away must not end the service.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 
 /** What went wrong as a sentence, where it is the operator's to put right; undefined for defects of ours. */
 function sentence(error: unknown): string | undefined {
-  if (error instanceof ConfigError || error instanceof EngineError || error instanceof SchemaError || error instanceof CommandError) return error.message;
+  if (
+    error instanceof ConfigError ||
+    error instanceof EngineError ||
+    error instanceof SchemaError ||
+    error instanceof CommandError
+  )
+    return error.message;
   if (error instanceof Failure) {
     const complaints = error.complaints.map((complaint) => `${complaint.path.join('.')}: ${text('en', complaint)}`);
-    return complaints.length > 0 ? complaints.join('\n') : text('en', { key: `error.${error.code}`, values: error.values });
+    return complaints.length > 0
+      ? complaints.join('\n')
+      : text('en', { key: `error.${error.code}`, values: error.values });
   }
   return undefined;
 }
@@ -86,7 +95,9 @@ async function run(options: { demo?: boolean; set: [string, unknown][] }, worker
   }
 
   const data = installation.engine === undefined ? 'PostgreSQL at DATABASE_URL' : config.DATA_DIR;
-  const operators = await import('./platform/db.ts').then(({ sql }) => installation.ctx.db.one<{ any: boolean }>(sql`select exists (select from account where is_operator) as any`));
+  const operators = await import('./platform/db.ts').then(({ sql }) =>
+    installation.ctx.db.one<{ any: boolean }>(sql`select exists (select from account where is_operator) as any`),
+  );
   say('');
   say(url === undefined ? '  Assent works on jobs and seals.' : `  Assent is ready: ${url}`);
   if (url !== undefined) {
@@ -139,7 +150,11 @@ program
   .action(async ({ json }: { json?: boolean }) => {
     const findings = await doctor(process.env, say);
     if (json) print(findings);
-    else for (const { ok, name, detail, remedy } of findings) print(`${ok ? 'ok  ' : 'FAIL'}  ${name.padEnd(12)} ${detail}${remedy === undefined ? '' : `\n      → ${remedy}`}`);
+    else
+      for (const { ok, name, detail, remedy } of findings)
+        print(
+          `${ok ? 'ok  ' : 'FAIL'}  ${name.padEnd(12)} ${detail}${remedy === undefined ? '' : `\n      → ${remedy}`}`,
+        );
     if (findings.some(({ ok }) => !ok)) process.exitCode = 1;
   });
 
@@ -151,7 +166,11 @@ operator
   .action((email: string, { password }: { password?: string }) =>
     withInstallation(async ({ ctx }) => {
       const made = await createOperator(ctx, email, password);
-      say(made.existed ? `${made.email} is an operator now; the account was there already.` : `Made the operator ${made.email}.`);
+      say(
+        made.existed
+          ? `${made.email} is an operator now; the account was there already.`
+          : `Made the operator ${made.email}.`,
+      );
       if (made.password !== undefined) print(`password: ${made.password}`);
     }),
   );
@@ -160,7 +179,9 @@ const key = program.command('key').description('API keys for programs');
 key
   .command('create <name>')
   .description('make an API key; it is shown once')
-  .requiredOption('--scopes <list>', 'comma separated scopes, or *', (list: string) => list.split(',').map((scope) => scope.trim()))
+  .requiredOption('--scopes <list>', 'comma separated scopes, or *', (list: string) =>
+    list.split(',').map((scope) => scope.trim()),
+  )
   .action((name: string, { scopes }: { scopes: string[] }) =>
     withInstallation(async ({ ctx }) => print(await createApiKey(ctx, name, scopes))),
   );
@@ -188,7 +209,12 @@ company
   .action((name: string, { owner, shop, language }: { owner: string; shop: string[]; language: string }) =>
     withInstallation(async ({ ctx }) =>
       print(
-        await createCompany(ctx, { name: { [language]: name }, owner, shops: shop.map((title) => ({ [language]: title })), language }),
+        await createCompany(ctx, {
+          name: { [language]: name },
+          owner,
+          shops: shop.map((title) => ({ [language]: title })),
+          language,
+        }),
       ),
     ),
   );
@@ -214,7 +240,9 @@ settings
   .command('reset <name>')
   .description('return a setting to its default')
   .action((name: string) =>
-    withInstallation(async ({ ctx }) => print(await changeSetting(ctx.db, name, undefined, { now: ctx.clock.now(), changedBy: 'command' }))),
+    withInstallation(async ({ ctx }) =>
+      print(await changeSetting(ctx.db, name, undefined, { now: ctx.clock.now(), changedBy: 'command' })),
+    ),
   );
 settings
   .command('history <name>')
@@ -230,7 +258,11 @@ ledger
     withInstallation(async ({ ctx }) => {
       const result = await verifyLedger(ctx, (lines) => say(`${lines} lines checked`));
       if (json) print(result);
-      else print(result.fault ?? `The ledger holds: ${result.lines} lines in ${result.seals} seals, ${result.unsealed} not yet sealed.`);
+      else
+        print(
+          result.fault ??
+            `The ledger holds: ${result.lines} lines in ${result.seals} seals, ${result.unsealed} not yet sealed.`,
+        );
       if (result.fault !== undefined) process.exitCode = 1;
     }),
   );

@@ -15,7 +15,11 @@ export class CommandError extends Error {}
  * Makes an operator: a new account, or an existing one that gets the rights.
  * @param password chosen by the operator; absent: a random one, returned to be shown once
  */
-export async function createOperator(ctx: Ctx, address: string, password?: string): Promise<{ email: string; password: string | undefined; existed: boolean }> {
+export async function createOperator(
+  ctx: Ctx,
+  address: string,
+  password?: string,
+): Promise<{ email: string; password: string | undefined; existed: boolean }> {
   const email = emailKind.read(address, false);
   if ('problem' in email) throw new CommandError(`${address} is not an e-mail address.`);
   if (password !== undefined) {
@@ -31,15 +35,26 @@ export async function createOperator(ctx: Ctx, address: string, password?: strin
   }
   const chosen = password ?? randomKey(12);
   await transaction(ctx, async (tx) =>
-    createAccount(tx, { email: email.value, password: await hashPassword(chosen), language_code: 'en', is_operator: true }),
+    createAccount(tx, {
+      email: email.value,
+      password: await hashPassword(chosen),
+      language_code: 'en',
+      is_operator: true,
+    }),
   );
   return { email: email.value, password: password === undefined ? chosen : undefined, existed: false };
 }
 
 /** Makes an API key; the key itself is returned once and kept as a hash. @param scopes of `apiScopes`, or `*` */
-export async function createApiKey(ctx: Ctx, name: string, scopes: readonly string[], key = `assent_${randomKey()}`): Promise<string> {
+export async function createApiKey(
+  ctx: Ctx,
+  name: string,
+  scopes: readonly string[],
+  key = `assent_${randomKey()}`,
+): Promise<string> {
   const unknown = scopes.filter((scope) => scope !== '*' && !(apiScopes as readonly string[]).includes(scope));
-  if (unknown.length > 0) throw new CommandError(`Unknown scope ${unknown.join(', ')}. Known: ${apiScopes.join(', ')}, or * for all.`);
+  if (unknown.length > 0)
+    throw new CommandError(`Unknown scope ${unknown.join(', ')}. Known: ${apiScopes.join(', ')}, or * for all.`);
   await ctx.db.run(sql`
     insert into api_key (name, key_hash, scopes, created_at) values (${name}, ${sha256(key)}, ${scopes}::text[], ${ctx.clock.now()})`);
   return key;

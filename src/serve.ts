@@ -141,9 +141,14 @@ function keepEngine(installation: Installation, { config, log, say, onFatal }: S
 /** The port that a listen error is about, in words. */
 function listenError(error: unknown, { HOST, PORT }: Config): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  if (code === 'EADDRINUSE') return new ConfigError(`Port ${PORT} on ${HOST} is taken. Stop what listens there, or choose another: PORT=8081 npm start`);
-  if (code === 'EACCES') return new ConfigError(`Port ${PORT} needs more rights than this user has. Choose one above 1023.`);
-  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return new ConfigError(`HOST ${HOST} is none of this machine's addresses.`);
+  if (code === 'EADDRINUSE')
+    return new ConfigError(
+      `Port ${PORT} on ${HOST} is taken. Stop what listens there, or choose another: PORT=8081 npm start`,
+    );
+  if (code === 'EACCES')
+    return new ConfigError(`Port ${PORT} needs more rights than this user has. Choose one above 1023.`);
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    return new ConfigError(`HOST ${HOST} is none of this machine's addresses.`);
   return error;
 }
 
@@ -157,7 +162,8 @@ export async function serve(options: ServeOptions): Promise<Service> {
   const { ctx, connection } = installation;
   const stops: (() => Promise<unknown>)[] = [keepEngine(installation, options), () => installation.database.close()];
   const stop = async (): Promise<void> => {
-    for (const end of stops.splice(0).reverse()) await end().catch((error: unknown) => log.error({ err: error }, 'stopping'));
+    for (const end of stops.splice(0).reverse())
+      await end().catch((error: unknown) => log.error({ err: error }, 'stopping'));
   };
   try {
     for (const [name, value] of options.set ?? []) {
@@ -169,12 +175,19 @@ export async function serve(options: ServeOptions): Promise<Service> {
 
     let url: string | undefined;
     if (!options.workerOnly) {
-      const http = await createHttp(ctx, { trustedProxies: config.TRUSTED_PROXIES, metricsToken: config.METRICS_TOKEN });
+      const http = await createHttp(ctx, {
+        trustedProxies: config.TRUSTED_PROXIES,
+        metricsToken: config.METRICS_TOKEN,
+      });
       await http.listen({ host: config.HOST, port: config.PORT }).catch((error: unknown) => {
         throw listenError(error, config);
       });
       const { port } = http.server.address() as AddressInfo;
-      const host = ['0.0.0.0', '::'].includes(config.HOST) ? 'localhost' : config.HOST.includes(':') ? `[${config.HOST}]` : config.HOST;
+      const host = ['0.0.0.0', '::'].includes(config.HOST)
+        ? 'localhost'
+        : config.HOST.includes(':')
+          ? `[${config.HOST}]`
+          : config.HOST;
       url = `http://${host}:${port}`;
       stops.push(() => http.close());
     }

@@ -2,8 +2,9 @@
  * The catalogue of settings: what an operator changes while the service runs (Akinon calls them System and Dynamic
  * Configuration). One row gives type, default, description, the command, the API and the documentation.
  */
-import Type from 'typebox';
+
 import type { Static, TSchema } from 'typebox';
+import Type from 'typebox';
 
 export interface SettingRow<S extends TSchema = TSchema> {
   readonly description: string;
@@ -77,16 +78,22 @@ export const settings = {
   }),
   SESSION_AGE: seconds('Life of a customer session, in seconds from its last sign-in.', 1_209_600, 60),
   CSRF_TRUSTED_ORIGINS: row({
-    description: 'Origins besides our own host from which browsers may send unsafe requests, e.g. https://shop.example.',
-    schema: Type.Array(Type.String({ pattern: '^https?://[^/\\s]+$', maxLength: 300 }), { uniqueItems: true, maxItems: 200 }),
+    description:
+      'Origins besides our own host from which browsers may send unsafe requests, e.g. https://shop.example.',
+    schema: Type.Array(Type.String({ pattern: '^https?://[^/\\s]+$', maxLength: 300 }), {
+      uniqueItems: true,
+      maxItems: 200,
+    }),
     fallback: [] as string[],
   }),
   THROTTLING_SETTINGS: row({
     description:
       'Requests allowed per scope and caller: {"scope":{"count":N,"duration":seconds}}. A scope not named keeps its default; null lifts its limit.',
-    schema: Type.Partial(Type.Object(Object.fromEntries(throttleScopes.map((scope) => [scope, Type.Union([limit, Type.Null()])])), {
-      additionalProperties: false,
-    })),
+    schema: Type.Partial(
+      Type.Object(Object.fromEntries(throttleScopes.map((scope) => [scope, Type.Union([limit, Type.Null()])])), {
+        additionalProperties: false,
+      }),
+    ),
     fallback: scopes as Partial<Record<Scope, { count: number; duration: number } | null>>,
   }),
   PASSWORD_MIN_LENGTH: row({
@@ -103,7 +110,8 @@ export const settings = {
   PASSWORD_RESET_AGE: seconds('Life of a password reset link, in seconds.', 3600, 300),
   EMAIL_CHANGE_AGE: seconds('Life of an e-mail change link, in seconds.', 86_400, 300),
   USER_PHONE_REGEX: row({
-    description: 'Regular expression that a phone number must match as the client writes it; null: any possible number.',
+    description:
+      'Regular expression that a phone number must match as the client writes it; null: any possible number.',
     schema: Type.Union([Type.String({ maxLength: 500 }), Type.Null()]),
     fallback: null as string | null,
     check: isPattern,
@@ -119,7 +127,8 @@ export const settings = {
     fallback: false,
   }),
   PHONE_CHANGE_REQUIRES_CODE: row({
-    description: '/users/profile/ refuses a new phone number and points to /users/profile-with-loyalty/, which proves it.',
+    description:
+      '/users/profile/ refuses a new phone number and points to /users/profile-with-loyalty/, which proves it.',
     schema: Type.Boolean(),
     fallback: false,
   }),
@@ -150,7 +159,12 @@ export const settings = {
       },
       { additionalProperties: false },
     ),
-    fallback: { number_hour: 5, account_day: 10, address_hour: 20, country_day: 1000 } as { number_hour: number | null; account_day: number | null; address_hour: number | null; country_day: number | null },
+    fallback: { number_hour: 5, account_day: 10, address_hour: 20, country_day: 1000 } as {
+      number_hour: number | null;
+      account_day: number | null;
+      address_hour: number | null;
+      country_day: number | null;
+    },
   }),
   SMS_COUNTRIES: row({
     description: 'ISO 3166 regions to which codes are sent; null: all.',

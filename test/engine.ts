@@ -37,7 +37,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const keys = deriveKeys(SECRET);
   await migrate(database);
   await migrateJobs({ db: database, clock: systemClock, settings: openSettings(log), keys, log }, connection);
-  await database.run(sql`insert into installation (key_fingerprint, created_at) values (${keys.fingerprint}, ${new Date()})`);
+  await database.run(
+    sql`insert into installation (key_fingerprint, created_at) values (${keys.fingerprint}, ${new Date()})`,
+  );
   await database.close();
   project.provide('engine', engine.connection);
   return () => engine.stop();
@@ -69,7 +71,14 @@ async function embedded(): Promise<TestEngine> {
 function outsideEngine(address: string): TestEngine {
   const { hostname: host, port, username: user, password, pathname } = new URL(address);
   return {
-    connection: { host, port: Number(port || 5432), user, password, database: pathname.slice(1) || 'postgres', ssl: false },
+    connection: {
+      host,
+      port: Number(port || 5432),
+      user,
+      password,
+      database: pathname.slice(1) || 'postgres',
+      ssl: false,
+    },
     stop: async () => {},
   };
 }

@@ -23,12 +23,22 @@ function steps(text: string): Step[] {
   return all.flatMap(({ language, body }, index) => {
     if (language !== 'sh') return [];
     const next = all[index + 1];
-    return [{ script: body, expected: next !== undefined && next.language !== 'sh' && next.language !== '' ? next.body.trim() : undefined }];
+    return [
+      {
+        script: body,
+        expected: next !== undefined && next.language !== 'sh' && next.language !== '' ? next.body.trim() : undefined,
+      },
+    ];
   });
 }
 
 const pattern = (text: string): RegExp =>
-  new RegExp(`^${text.split('…').map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('[\\s\\S]*')}$`);
+  new RegExp(
+    `^${text
+      .split('…')
+      .map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+      .join('[\\s\\S]*')}$`,
+  );
 
 async function start(): Promise<{ child: ChildProcess; url: string; data: string }> {
   const data = join(tmpdir(), `assent-guides-${process.pid}`);
@@ -54,8 +64,14 @@ try {
   for (const guide of readdirSync(folder).sort()) {
     const all = steps(readFileSync(join(folder, guide), 'utf8'));
     // One shell for the whole guide, as a reader would have; a line of its own ends what each block prints.
-    const script = all.map((step) => `${step.script}\nprintf '\\n%s\\n' '${MARK}'`).join('\n').replaceAll('http://127.0.0.1:8080', url);
-    const { stdout, stderr } = spawnSync('bash', ['-euo', 'pipefail', '-c', script], { encoding: 'utf8', timeout: 60_000 });
+    const script = all
+      .map((step) => `${step.script}\nprintf '\\n%s\\n' '${MARK}'`)
+      .join('\n')
+      .replaceAll('http://127.0.0.1:8080', url);
+    const { stdout, stderr } = spawnSync('bash', ['-euo', 'pipefail', '-c', script], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
     const printed = stdout.split(`\n${MARK}\n`);
     for (const [index, { script: block, expected }] of all.entries()) {
       const text = printed[index]?.trim();
@@ -63,7 +79,10 @@ try {
       const good = index < printed.length - 1 && (expected === undefined || pattern(expected).test(text ?? ''));
       if (good) passed += 1;
       else failed += 1;
-      if (!good) process.stdout.write(`${guide}: this block\n${block}\nprinted\n${text ?? '(nothing: a block before failed)'}\n${stderr}\nexpected\n${expected ?? '(no failure)'}\n\n`);
+      if (!good)
+        process.stdout.write(
+          `${guide}: this block\n${block}\nprinted\n${text ?? '(nothing: a block before failed)'}\n${stderr}\nexpected\n${expected ?? '(no failure)'}\n\n`,
+        );
     }
   }
 } finally {

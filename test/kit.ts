@@ -99,7 +99,12 @@ export async function createKit(options: { level?: string } = {}): Promise<Kit> 
   });
 }
 
-async function openKit(connection: Exclude<Connection, string>, shared: { offset: number }, level: string, drop: () => Promise<void>): Promise<Kit> {
+async function openKit(
+  connection: Exclude<Connection, string>,
+  shared: { offset: number },
+  level: string,
+  drop: () => Promise<void>,
+): Promise<Kit> {
   const logged: string[] = [];
   const log = createLog(level, { write: (line: string) => void logged.push(line) });
   const database = openDatabase({ connection, max: 12 });
@@ -119,8 +124,16 @@ async function openKit(connection: Exclude<Connection, string>, shared: { offset
     (prepare: (method: string) => Record<string, string>, after: (reply: Reply) => void = () => {}): Send =>
     async (method, path, sent = {}) => {
       const payload =
-        sent.form ?? (sent.body === undefined || typeof sent.body === 'string' || Buffer.isBuffer(sent.body) ? sent.body : JSON.stringify(sent.body));
-      const type = sent.form !== undefined ? 'application/x-www-form-urlencoded' : payload !== undefined ? 'application/json' : undefined;
+        sent.form ??
+        (sent.body === undefined || typeof sent.body === 'string' || Buffer.isBuffer(sent.body)
+          ? sent.body
+          : JSON.stringify(sent.body));
+      const type =
+        sent.form !== undefined
+          ? 'application/x-www-form-urlencoded'
+          : payload !== undefined
+            ? 'application/json'
+            : undefined;
       const response = await http.inject({
         method: method as 'GET',
         url: path,
@@ -129,7 +142,12 @@ async function openKit(connection: Exclude<Connection, string>, shared: { offset
       });
       const text = response.body;
       const json = String(response.headers['content-type'] ?? '').includes('json');
-      const reply: Reply = { status: response.statusCode, headers: response.headers, text, body: json && text !== '' ? JSON.parse(text) : text };
+      const reply: Reply = {
+        status: response.statusCode,
+        headers: response.headers,
+        text,
+        body: json && text !== '' ? JSON.parse(text) : text,
+      };
       after(reply);
       return reply;
     };
@@ -173,12 +191,18 @@ async function openKit(connection: Exclude<Connection, string>, shared: { offset
     signUp(more = {}) {
       people += 1;
       const email = (more['email'] as string | undefined) ?? `person${people}.${process.pid}@example.com`;
-      return signedIn('/users/registration/', { email, password: PASSWORD, first_name: 'Ada', last_name: 'Yılmaz', ...more }, email);
+      return signedIn(
+        '/users/registration/',
+        { email, password: PASSWORD, first_name: 'Ada', last_name: 'Yılmaz', ...more },
+        email,
+      );
     },
     signIn: (email, password = PASSWORD) => signedIn('/users/login/', { email, password }, email),
     async bearer(email, password = PASSWORD) {
       await createClient(ctx, 'kit', 'Kit', true).catch(() => {});
-      const { body } = await kit.send('POST', '/api/token', { body: { grant_type: 'password', client_id: 'kit', username: email, password } });
+      const { body } = await kit.send('POST', '/api/token', {
+        body: { grant_type: 'password', client_id: 'kit', username: email, password },
+      });
       return sender(() => ({ authorization: `Bearer ${body.access_token}` }));
     },
     async apiKey(...scopes) {
@@ -207,14 +231,20 @@ async function openKit(connection: Exclude<Connection, string>, shared: { offset
         await runOnce({
           pgPool: pool,
           noHandleSignals: true,
-          taskList: Object.fromEntries(Object.entries(tasks).map(([name, task]) => [name, (payload) => task(ctx, payload as Record<string, string>)])),
+          taskList: Object.fromEntries(
+            Object.entries(tasks).map(([name, task]) => [
+              name,
+              (payload) => task(ctx, payload as Record<string, string>),
+            ]),
+          ),
         });
       } finally {
         process.stderr.write = write;
         await pool.end();
       }
     },
-    outbox: (medium) => kit.rows('select recipient, subject, body from console_message where medium = $1 order by id', medium),
+    outbox: (medium) =>
+      kit.rows('select recipient, subject, body from console_message where medium = $1 order by id', medium),
     rows: (text, ...values) => database.rows(prepared(text, ...values)),
     async verify() {
       await sealAll(ctx);

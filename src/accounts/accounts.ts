@@ -67,5 +67,9 @@ export async function createAccount(ctx: Ctx, account: NewAccount): Promise<numb
 export const findByEmail = (
   ctx: Ctx,
   email: string,
-): Promise<{ id: number; email: string; password: string | null; is_active: boolean; language_code: string } | undefined> =>
-  ctx.db.one(sql`select id, email, password, is_active, language_code from account where lower(email) = lower(${email})`);
+): Promise<
+  { id: number; email: string; password: string | null; is_active: boolean; language_code: string } | undefined
+> =>
+  ctx.db.one(
+    sql`select id, email, password, is_active, language_code from account where lower(email) = lower(${email})`,
+  );

@@ -1,5 +1,5 @@
 /** Who may call: every kind of caller the routes name, and how each proves who they are. */
-import { type Ctx } from '../platform/ctx.ts';
+import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure, fail } from '../platform/failure.ts';
 import type { Actor, Incoming, Who } from '../platform/http.ts';
@@ -32,7 +32,10 @@ const cookieNames = ['sessionid', 'osessionid'] as const;
 function forgetCookies(incoming: Incoming): void {
   const name = cookieNames.find((candidate) => incoming.cookies[candidate] !== undefined);
   if (name !== undefined) {
-    incoming.setHeader('set-cookie', `${name}=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax`);
+    incoming.setHeader(
+      'set-cookie',
+      `${name}=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax`,
+    );
   }
 }
 

@@ -12,7 +12,8 @@ export interface ContactPoint {
 }
 
 /** The keyed hash under which an address is known, also after its erasure. */
-export const addressHash = (ctx: Ctx, kind: PointKind, value: string): Buffer => ctx.keys.hash('contact_point', kind, value);
+export const addressHash = (ctx: Ctx, kind: PointKind, value: string): Buffer =>
+  ctx.keys.hash('contact_point', kind, value);
 
 /**
  * The points of these addresses, made where they are new, locked until the transaction ends. In the order asked for.
@@ -23,7 +24,9 @@ export async function contactPoints(
   addresses: readonly { kind: PointKind; value: string }[],
 ): Promise<ContactPoint[]> {
   // One row an address, in key order: two transactions take their locks in the same order.
-  const wanted = new Map(addresses.map(({ kind, value }) => [`${kind} ${value}`, { kind, value, hash: addressHash(ctx, kind, value) }]));
+  const wanted = new Map(
+    addresses.map(({ kind, value }) => [`${kind} ${value}`, { kind, value, hash: addressHash(ctx, kind, value) }]),
+  );
   const sorted = [...wanted.values()].sort((a, b) => Buffer.compare(a.hash, b.hash));
   const rows = await ctx.db.rows<ContactPoint & { value: string }>(sql`
     insert into contact_point as p (kind, value, address_hash, created_at)
@@ -32,7 +35,9 @@ export async function contactPoints(
                   ${sorted.map(({ hash }) => hash)}::bytea[]) as a (kind, value, address_hash)
     on conflict (kind, address_hash) do update set value = excluded.value, retired_at = null
     returning p.id, p.kind, p.value, encode(p.address_hash, 'hex') as address_hash`);
-  const found = new Map(rows.map(({ id, kind, address_hash, value }) => [`${kind} ${value}`, { id, kind, address_hash }]));
+  const found = new Map(
+    rows.map(({ id, kind, address_hash, value }) => [`${kind} ${value}`, { id, kind, address_hash }]),
+  );
   return addresses.map(({ kind, value }) => found.get(`${kind} ${value}`)!);
 }
 

@@ -15,7 +15,8 @@ const random = (length: number): string => Array.from({ length }, () => alphabet
 function mask(secret: string): string {
   const pad = random(SECRET);
   let cipher = '';
-  for (let i = 0; i < SECRET; i += 1) cipher += alphabet[(alphabet.indexOf(pad[i]!) + alphabet.indexOf(secret[i]!)) % 62];
+  for (let i = 0; i < SECRET; i += 1)
+    cipher += alphabet[(alphabet.indexOf(pad[i]!) + alphabet.indexOf(secret[i]!)) % 62];
   return pad + cipher;
 }
 
@@ -49,7 +50,9 @@ function originProblem(incoming: Incoming, trusted: readonly string[]): string |
   const known = (origin: string): boolean => origin === incoming.origin || trusted.includes(origin);
   const origin = headers['origin'];
   if (origin !== undefined) {
-    return known(origin) ? undefined : `Origin checking failed - ${origin.slice(0, 200)} does not match any trusted origins.`;
+    return known(origin)
+      ? undefined
+      : `Origin checking failed - ${origin.slice(0, 200)} does not match any trusted origins.`;
   }
   const site = headers['sec-fetch-site'];
   if (site === undefined || site === 'same-origin' || site === 'none') return undefined;
@@ -57,7 +60,9 @@ function originProblem(incoming: Incoming, trusted: readonly string[]): string |
   if (referer === undefined) return 'Referer checking failed - no Referer.';
   if (!URL.canParse(referer)) return 'Referer checking failed - Referer is malformed.';
   const from = new URL(referer).origin;
-  return known(from) ? undefined : `Referer checking failed - ${referer.slice(0, 200)} does not match any trusted origins.`;
+  return known(from)
+    ? undefined
+    : `Referer checking failed - ${referer.slice(0, 200)} does not match any trusted origins.`;
 }
 
 /**

@@ -20,7 +20,10 @@ let nobody: Promise<string> | undefined;
  * @param stored argon2id or `pbkdf2_sha256$iterations$salt$hash`, null for an account that has none
  * @returns whether it fits, and whether the hash should be renewed
  */
-export async function verifyPassword(stored: string | null, password: string): Promise<{ fits: boolean; renew: boolean }> {
+export async function verifyPassword(
+  stored: string | null,
+  password: string,
+): Promise<{ fits: boolean; renew: boolean }> {
   if (stored === null) {
     nobody ??= hashPassword('nobody has this password');
     await verify(await nobody, password);
@@ -37,7 +40,17 @@ export async function verifyPassword(stored: string | null, password: string): P
 }
 
 // The few that every list of leaked passwords starts with; length does the rest (NIST SP 800-63B).
-const common = new Set(['password', 'password1', '12345678', '123456789', '1234567890', 'qwertyuiop', 'iloveyou1', '11111111', 'sifre1234']);
+const common = new Set([
+  'password',
+  'password1',
+  '12345678',
+  '123456789',
+  '1234567890',
+  'qwertyuiop',
+  'iloveyou1',
+  '11111111',
+  'sifre1234',
+]);
 
 /** What is wrong with a new password; empty when it may be used. */
 export function passwordComplaints(ctx: Ctx, field: string, password: string): Complaint[] {

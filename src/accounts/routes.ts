@@ -66,8 +66,15 @@ export const accountRoutes: readonly Route[] = [
     who: anyone,
     operationId: 'getCsrfToken',
     summary: 'Get a CSRF token',
-    description: 'Send the token in `X-CSRFToken` and as the `csrftoken` cookie with every unsafe request of a session.',
-    answers: { 200: { description: 'The token', schema: object('CsrfToken', { csrf_token: text }, ['csrf_token']), example: { csrf_token: 'Hn3…' } } },
+    description:
+      'Send the token in `X-CSRFToken` and as the `csrftoken` cookie with every unsafe request of a session.',
+    answers: {
+      200: {
+        description: 'The token',
+        schema: object('CsrfToken', { csrf_token: text }, ['csrf_token']),
+        example: { csrf_token: 'Hn3…' },
+      },
+    },
     async run(_ctx, request) {
       const { cookie, token } = csrfPair(request.cookies['csrftoken']);
       return ok({ csrf_token: token }, { 'set-cookie': csrfCookie(cookie, request.secure) });
@@ -87,7 +94,11 @@ export const accountRoutes: readonly Route[] = [
       example: { email: 'ada@example.com', password: 'demo-assent-2026' },
     },
     answers: {
-      200: { description: 'Signed in: a session cookie and a key for `Authorization: Token`', schema: keySchema, example: { key: 'k5…', redirect_url: null } },
+      200: {
+        description: 'Signed in: a session cookie and a key for `Authorization: Token`',
+        schema: keySchema,
+        example: { key: 'k5…', redirect_url: null },
+      },
       ...refusals(400, 403, 413, 415, 429),
     },
     async run(ctx, request) {
@@ -111,7 +122,10 @@ export const accountRoutes: readonly Route[] = [
     who: guest,
     operationId: 'logout',
     summary: 'Sign out',
-    answers: { 200: { description: 'Signed out', schema: detailSchema, example: { detail: 'Successfully logged out.' } }, ...refusals(403, 415) },
+    answers: {
+      200: { description: 'Signed out', schema: detailSchema, example: { detail: 'Successfully logged out.' } },
+      ...refusals(403, 415),
+    },
     async run(ctx, request) {
       if (request.actor.signedIn !== undefined) await closeFamily(ctx, request.actor.signedIn.family);
       return ok({ detail: 'Successfully logged out.' }, { 'set-cookie': gone });
@@ -128,17 +142,28 @@ export const accountRoutes: readonly Route[] = [
     description: 'Every other sign-in of the account ends; this one gets a new key.',
     body: {
       required: true,
-      schema: object('PasswordChange', { old_password: password.schema, new_password1: password.schema, new_password2: password.schema }, [
-        'old_password',
-        'new_password1',
-        'new_password2',
-      ]),
-      example: { old_password: 'demo-assent-2026', new_password1: 'a-much-better-one', new_password2: 'a-much-better-one' },
+      schema: object(
+        'PasswordChange',
+        { old_password: password.schema, new_password1: password.schema, new_password2: password.schema },
+        ['old_password', 'new_password1', 'new_password2'],
+      ),
+      example: {
+        old_password: 'demo-assent-2026',
+        new_password1: 'a-much-better-one',
+        new_password2: 'a-much-better-one',
+      },
     },
-    answers: { 200: { description: 'Changed; a new key', schema: keySchema, example: { key: 'k5…', redirect_url: null } }, ...refusals(400, 401, 403, 413, 415, 429) },
+    answers: {
+      200: { description: 'Changed; a new key', schema: keySchema, example: { key: 'k5…', redirect_url: null } },
+      ...refusals(400, 401, 403, 413, 415, 429),
+    },
     async run(ctx, request) {
       const { next, old } = readPasswords(request.body, true);
-      await changePassword(ctx, request.actor.account.id, { ...(old === undefined ? {} : { old }), next, field: 'new_password2' });
+      await changePassword(ctx, request.actor.account.id, {
+        ...(old === undefined ? {} : { old }),
+        next,
+        field: 'new_password2',
+      });
       return signedInAnswer(ctx, request, request.actor.account.id, 200);
     },
   }),
@@ -151,8 +176,15 @@ export const accountRoutes: readonly Route[] = [
     operationId: 'requestPasswordReset',
     summary: 'Ask for a password reset link by mail',
     description: 'The answer is the same whether or not the address has an account.',
-    body: { required: true, schema: object('PasswordReset', { email: email.schema }, ['email']), example: { email: 'ada@example.com' } },
-    answers: { 200: { description: 'Taken', schema: detailSchema, example: { detail: 'Password reset e-mail has been sent.' } }, ...refusals(400, 403, 413, 415, 429) },
+    body: {
+      required: true,
+      schema: object('PasswordReset', { email: email.schema }, ['email']),
+      example: { email: 'ada@example.com' },
+    },
+    answers: {
+      200: { description: 'Taken', schema: detailSchema, example: { detail: 'Password reset e-mail has been sent.' } },
+      ...refusals(400, 403, 413, 415, 429),
+    },
     async run(ctx, request) {
       const values = readFields(request.body, [{ name: 'email', kind: email, required: true }]);
       const address = values['email'] as string;
@@ -172,15 +204,19 @@ export const accountRoutes: readonly Route[] = [
     summary: 'Set a new password with the token of a mailed link',
     body: {
       required: true,
-      schema: object('PasswordResetConfirm', { uid: text, token: text, new_password1: password.schema, new_password2: password.schema }, [
-        'token',
-        'new_password1',
-        'new_password2',
-      ]),
+      schema: object(
+        'PasswordResetConfirm',
+        { uid: text, token: text, new_password1: password.schema, new_password2: password.schema },
+        ['token', 'new_password1', 'new_password2'],
+      ),
       example: { uid: '1042', token: '5f…', new_password1: 'a-much-better-one', new_password2: 'a-much-better-one' },
     },
     answers: {
-      200: { description: 'Set; every sign-in of the account has ended', schema: detailSchema, example: { detail: 'Password has been reset with the new password.' } },
+      200: {
+        description: 'Set; every sign-in of the account has ended',
+        schema: detailSchema,
+        example: { detail: 'Password has been reset with the new password.' },
+      },
       ...refusals(400, 403, 413, 415, 429),
     },
     async run(ctx, request) {
@@ -192,9 +228,14 @@ export const accountRoutes: readonly Route[] = [
 ];
 
 /** The two new passwords and what entitles to set them. */
-function readPasswords(body: Parameters<typeof readFields>[0], change: boolean): { next: string; old?: string; token?: string } {
+function readPasswords(
+  body: Parameters<typeof readFields>[0],
+  change: boolean,
+): { next: string; old?: string; token?: string } {
   const values = readFields(body, [
-    change ? { name: 'old_password', kind: password, required: true } : { name: 'token', kind: char(200), required: true },
+    change
+      ? { name: 'old_password', kind: password, required: true }
+      : { name: 'token', kind: char(200), required: true },
     { name: 'new_password1', kind: password, required: true },
     { name: 'new_password2', kind: password, required: true },
   ]) as { old_password?: string; token?: string; new_password1: string; new_password2: string };

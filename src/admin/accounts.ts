@@ -30,7 +30,13 @@ const view = ({ consents, date_joined, ...row }: Row): AccountView => ({
 /** A page of accounts, newest first, by address, number, or the beginning of a name or address. */
 export async function findAccounts(
   ctx: Ctx,
-  filter: { email?: string | undefined; phone?: string | undefined; q?: string | undefined; after?: number | undefined; limit: number },
+  filter: {
+    email?: string | undefined;
+    phone?: string | undefined;
+    q?: string | undefined;
+    after?: number | undefined;
+    limit: number;
+  },
 ): Promise<{ items: AccountView[]; next: string | null }> {
   const { email, phone, q, after, limit } = filter;
   const like = q === undefined ? null : `${q.toLowerCase().replaceAll(/[\\%_]/g, '\\$&')}%`;

@@ -27,7 +27,13 @@ export const stateForBasket = batched<BasketStatement, void>({
     const rows = items.flatMap(({ basket, uid, flags, evidence }) =>
       channels
         .filter(({ flag }) => typeof flags[flag] === 'boolean')
-        .map(({ name, flag }) => ({ basket: String(basket), uid: uidHash(ctx, uid), channel: name, value: flags[flag]!, evidence })),
+        .map(({ name, flag }) => ({
+          basket: String(basket),
+          uid: uidHash(ctx, uid),
+          channel: name,
+          value: flags[flag]!,
+          evidence,
+        })),
     );
     if (rows.length > 0) {
       await ctx.db.run(sql`

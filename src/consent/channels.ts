@@ -23,7 +23,9 @@ export type Flags = Partial<Record<Flag, boolean | null>>;
 
 /** The flags as clients see them, from `sms=granted,call=refused`. */
 export function shownFlags(consents: string | null): Record<Flag, boolean | null> {
-  const states = new Map(consents === null ? [] : consents.split(',').map((pair) => pair.split('=') as [string, string]));
+  const states = new Map(
+    consents === null ? [] : consents.split(',').map((pair) => pair.split('=') as [string, string]),
+  );
   return Object.fromEntries(
     channels.map(({ name, flag, unknown }) => {
       const state = states.get(name);

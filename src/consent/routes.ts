@@ -27,7 +27,8 @@ export const consentRoutes: readonly Route[] = [
     tag: 'Permissions',
     operationId: 'updateUserPermissions',
     summary: 'State communication consents for a basket',
-    description: 'Throttling scope: `user-permissions`. Held for the basket until an order or a registration; changes no profile and no decision before.',
+    description:
+      'Throttling scope: `user-permissions`. Held for the basket until an order or a registration; changes no profile and no decision before.',
     body: {
       required: true,
       schema: {
@@ -37,7 +38,9 @@ export const consentRoutes: readonly Route[] = [
         properties: {
           uid: { type: 'string', description: 'Identifier of the guest', maxLength: 128 },
           basket: { type: 'integer', description: 'Number of the basket', minimum: 1 },
-          ...Object.fromEntries(channels.map(({ name, flag }) => [flag, { type: 'boolean', description: `Consent for ${name}` }])),
+          ...Object.fromEntries(
+            channels.map(({ name, flag }) => [flag, { type: 'boolean', description: `Consent for ${name}` }]),
+          ),
         },
       },
       example: { uid: '0b0e4c8e-7d2f-4a6e-9a51-3f2f6a1c9d10', basket: 77, sms_allowed: true, email_allowed: true },
@@ -50,7 +53,11 @@ export const consentRoutes: readonly Route[] = [
         uid: uid as string,
         basket: basket as bigint,
         flags: flags as Flags,
-        evidence: { ip: request.ip, ...(agent === undefined ? {} : { user_agent: agent.slice(0, 500) }), request: request.id },
+        evidence: {
+          ip: request.ip,
+          ...(agent === undefined ? {} : { user_agent: agent.slice(0, 500) }),
+          request: request.id,
+        },
       });
       return empty(200);
     },
@@ -66,7 +73,10 @@ export const consentRoutes: readonly Route[] = [
     query: {
       account: { description: 'Events of this account', schema: { type: 'integer', minimum: 1 } },
       recipient: { description: 'Events of this phone number (E.164) or e-mail address', schema: { type: 'string' } },
-      channel: { description: 'Events of this channel', schema: { type: 'string', enum: channels.map(({ name }) => name) } },
+      channel: {
+        description: 'Events of this channel',
+        schema: { type: 'string', enum: channels.map(({ name }) => name) },
+      },
       after: { description: '`next` of the page before', schema: { type: 'string' } },
       limit: { description: 'Lines a page', schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 } },
     },
@@ -82,7 +92,17 @@ export const consentRoutes: readonly Route[] = [
               type: 'array',
               items: {
                 type: 'object',
-                required: ['id', 'kind', 'channel', 'recipient', 'purpose', 'source', 'occurred_at', 'recorded_at', 'account'],
+                required: [
+                  'id',
+                  'kind',
+                  'channel',
+                  'recipient',
+                  'purpose',
+                  'source',
+                  'occurred_at',
+                  'recorded_at',
+                  'account',
+                ],
                 additionalProperties: true,
               },
             },
@@ -114,9 +134,21 @@ export const consentRoutes: readonly Route[] = [
     async run(ctx, { query }) {
       const account = queryInteger(query, 'account', 1, Number.MAX_SAFE_INTEGER);
       const recipient = queryText(query, 'recipient');
-      const channel = queryText(query, 'channel', channels.map(({ name }) => name));
+      const channel = queryText(
+        query,
+        'channel',
+        channels.map(({ name }) => name),
+      );
       const after = queryText(query, 'after');
-      return ok(await listEvents(ctx, { account, recipient, channel, after, limit: queryInteger(query, 'limit', 1, 500) ?? 50 }));
+      return ok(
+        await listEvents(ctx, {
+          account,
+          recipient,
+          channel,
+          after,
+          limit: queryInteger(query, 'limit', 1, 500) ?? 50,
+        }),
+      );
     },
   }),
   route({

@@ -1,7 +1,16 @@
 /** The rules of consent as pure functions: state and statement in, what happens out. No database, no clock. */
 
 export type State = 'pending' | 'granted' | 'withdrawn' | 'expired' | 'refused' | 'suppressed';
-export type EventKind = 'request' | 'grant' | 'confirm' | 'refuse' | 'withdraw' | 'expire' | 'suppress' | 'restore' | 'erase';
+export type EventKind =
+  | 'request'
+  | 'grant'
+  | 'confirm'
+  | 'refuse'
+  | 'withdraw'
+  | 'expire'
+  | 'suppress'
+  | 'restore'
+  | 'erase';
 
 /** What is on record for one address, channel and purpose; undefined: nothing was ever said. */
 export interface Standing {
@@ -23,7 +32,12 @@ export interface Edge {
  * @param now the moment of the request; moved past the record's own time where a clock runs behind, so that the person's
  *   newest word, said under the row's lock, is also the one with the larger time
  */
-export function decideFlag(standing: Standing | undefined, shown: boolean | null, stated: boolean | null | undefined, now: Date): Edge | undefined {
+export function decideFlag(
+  standing: Standing | undefined,
+  shown: boolean | null,
+  stated: boolean | null | undefined,
+  now: Date,
+): Edge | undefined {
   if (stated === undefined || stated === null || stated === shown) return undefined;
   const occurredAt = standing === undefined || standing.since < now ? now : new Date(standing.since.getTime() + 1);
   if (stated) return { kind: 'grant', state: 'granted', occurredAt };

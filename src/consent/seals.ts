@@ -40,9 +40,7 @@ interface Seal {
 }
 
 /** What a head says: everything before it, the batch, and when. */
-function headHash(
-  seal: Pick<Seal, 'number' | 'first_position' | 'lines' | 'root' | 'previous' | 'sealed_at'>,
-): Buffer {
+function headHash(seal: Pick<Seal, 'number' | 'first_position' | 'lines' | 'root' | 'previous' | 'sealed_at'>): Buffer {
   return sha256(
     JSON.stringify([
       'assent seal 1',

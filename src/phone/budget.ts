@@ -20,12 +20,14 @@ export async function spendCode(
     throw new Failure('invalid', { complaints: [{ path: ['phone'], key: 'phone.country' }] });
   }
   const budget = ctx.settings.get('SMS_BUDGET');
-  const rows = ([
-    { scope: 'number_hour', holder: e164, seconds: HOUR },
-    { scope: 'account_day', holder: String(account), seconds: DAY },
-    { scope: 'address_hour', holder: ip, seconds: HOUR },
-    { scope: 'country_day', holder: country ?? 'unknown', seconds: DAY },
-  ] as const)
+  const rows = (
+    [
+      { scope: 'number_hour', holder: e164, seconds: HOUR },
+      { scope: 'account_day', holder: String(account), seconds: DAY },
+      { scope: 'address_hour', holder: ip, seconds: HOUR },
+      { scope: 'country_day', holder: country ?? 'unknown', seconds: DAY },
+    ] as const
+  )
     .map((row) => ({ ...row, limit: budget[row.scope], key: ctx.keys.hash('throttle', row.scope, row.holder) }))
     .filter((row) => row.limit !== null);
   const now = ctx.clock.now();

@@ -21,4 +21,5 @@ const printed: SmsProvider = {
 const smsProviders: Readonly<Record<string, SmsProvider>> = { console: printed };
 
 /** The provider that the settings name. */
-export const smsProvider = (ctx: Ctx): SmsProvider => smsProviders[ctx.settings.get('SMS_PROVIDER').provider] ?? printed;
+export const smsProvider = (ctx: Ctx): SmsProvider =>
+  smsProviders[ctx.settings.get('SMS_PROVIDER').provider] ?? printed;

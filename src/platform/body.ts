@@ -57,15 +57,18 @@ export async function readBody(
     if (contentType === undefined) return none;
     const kind = kindOf(contentType);
     if (kind === undefined || !reads.includes(kind)) fail('unsupported_media_type', { values: { type: contentType } });
-    if (kind === 'multipart') fail('malformed', { values: { detail: 'Multipart form parse error - the body is empty.' } });
+    if (kind === 'multipart')
+      fail('malformed', { values: { detail: 'Multipart form parse error - the body is empty.' } });
     return { kind, value: {} };
   }
   const kind = kindOf(contentType ?? '');
-  if (kind === undefined || !reads.includes(kind)) fail('unsupported_media_type', { values: { type: contentType ?? '' } });
+  if (kind === undefined || !reads.includes(kind))
+    fail('unsupported_media_type', { values: { type: contentType ?? '' } });
   const coding = headers['content-encoding'];
   if (coding !== undefined && coding !== 'identity') fail('unsupported_media_type', { values: { type: coding } });
   if (kind !== 'multipart' && raw.length > JSON_LIMIT) fail('too_large', { values: { limit: '1 MiB' } });
-  const value = kind === 'json' ? readJson(raw) : kind === 'form' ? readForm(decode(raw)) : await readMultipart(raw, contentType!);
+  const value =
+    kind === 'json' ? readJson(raw) : kind === 'form' ? readForm(decode(raw)) : await readMultipart(raw, contentType!);
   const fault = textFault(value);
   if (fault !== undefined) {
     throw new Failure('invalid', { complaints: [{ path: fault.path, key: `invalid.${fault.fault}` }] });
@@ -85,7 +88,8 @@ function readJson(raw: Buffer): unknown {
 /** `shop_ids[]=11&permissions[products]=1`; a plain key that is repeated becomes a list, which fields refuse by name. */
 function readForm(text: string): unknown {
   // qs leaves what does not decode as it is; a browser never sends that.
-  if (/%(?![0-9a-fA-F]{2})/.test(text)) fail('malformed', { values: { detail: 'Form parse error - a % is not followed by two hex digits.' } });
+  if (/%(?![0-9a-fA-F]{2})/.test(text))
+    fail('malformed', { values: { detail: 'Form parse error - a % is not followed by two hex digits.' } });
   try {
     decodeURIComponent(text);
   } catch {
@@ -103,7 +107,9 @@ function readForm(text: string): unknown {
       duplicates: 'combine',
     });
   } catch (error) {
-    fail('malformed', { values: { detail: `Form parse error - ${error instanceof Error ? error.message : 'unreadable'}` } });
+    fail('malformed', {
+      values: { detail: `Form parse error - ${error instanceof Error ? error.message : 'unreadable'}` },
+    });
   }
 }
 

@@ -51,7 +51,9 @@ export interface Database extends Db {
 }
 
 /** How to reach a database: a postgres:// address, or the embedded engine's settings. */
-export type Connection = string | { host: string; port: number; user: string; password: string; database: string; ssl: false };
+export type Connection =
+  | string
+  | { host: string; port: number; user: string; password: string; database: string; ssl: false };
 
 export interface DatabaseOptions {
   readonly connection: Connection;
@@ -91,14 +93,24 @@ const parsers = new Map<number, (text: string) => unknown>([
 const types = {
   getTypeParser(oid: number, format?: string): unknown {
     return (
-      (format !== 'binary' && parsers.get(oid)) || (pg.types.getTypeParser as (o: number, f?: string) => unknown)(oid, format)
+      (format !== 'binary' && parsers.get(oid)) ||
+      (pg.types.getTypeParser as (o: number, f?: string) => unknown)(oid, format)
     );
   },
 };
 
 /** SQLSTATEs and system errors that mean the database is away or going, not that the statement is wrong. */
 const away = new Set(['57P01', '57P02', '57P03', '53300', '08000', '08003', '08006', '08001', '08004']);
-const awaySystem = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOENT', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENOTFOUND', 'EAI_AGAIN']);
+const awaySystem = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOENT',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
 /** Worth one more try as a whole: serialization failure, deadlock. */
 const again = new Set(['40001', '40P01']);
 
@@ -109,7 +121,9 @@ export function sqlState(error: unknown): string | undefined {
 
 /** Name of the violated constraint, if that is what went wrong. */
 export function violated(error: unknown): string | undefined {
-  return error instanceof Error && 'constraint' in error && typeof error.constraint === 'string' ? error.constraint : undefined;
+  return error instanceof Error && 'constraint' in error && typeof error.constraint === 'string'
+    ? error.constraint
+    : undefined;
 }
 
 function translate(error: unknown): unknown {
@@ -117,7 +131,9 @@ function translate(error: unknown): unknown {
   const message = error instanceof Error ? error.message : '';
   if (
     (code !== undefined && (away.has(code) || awaySystem.has(code))) ||
-    /^Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(message)
+    /^Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(
+      message,
+    )
   ) {
     return new Failure('database_away', { cause: error });
   }
@@ -141,7 +157,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     connectionTimeoutMillis: 1000,
     idleTimeoutMillis: 30_000,
     keepAlive: true,
-    options: '-c timezone=UTC -c statement_timeout=20000 -c lock_timeout=8000 -c idle_in_transaction_session_timeout=30000',
+    options:
+      '-c timezone=UTC -c statement_timeout=20000 -c lock_timeout=8000 -c idle_in_transaction_session_timeout=30000',
   } as pg.PoolConfig);
   // A connection that breaks while idle is simply replaced.
   pool.on('error', () => {});
@@ -217,7 +234,6 @@ export function openDatabase(options: DatabaseOptions): Database {
 export async function ping(db: Db): Promise<void> {
   await db.one(sql`select 1`);
 }
-
 
 const generated = new Map<string, string>();
 

@@ -8,7 +8,8 @@ import type { TSchema } from 'typebox';
 import type { Scope } from '../settings.ts';
 import { type Body, readBody } from './body.ts';
 import type { Ctx } from './ctx.ts';
-import { Failure, fail } from './failure.ts';
+import { type Failure, fail } from './failure.ts';
+import { failureOf, type Place, placeOf, strayFailure } from './framework.ts';
 import { chooseLanguage, type Language } from './language.ts';
 import type { Settings } from './settings.ts';
 import { allowanceHeaders, throttle } from './throttle.ts';
@@ -88,7 +89,12 @@ export interface Dialect {
 
 /** Documentation of one answer of a route, for OpenAPI. */
 export interface Answers {
-  readonly [status: number]: { readonly description: string; readonly schema?: TSchema | object; readonly example?: unknown; readonly media?: string };
+  readonly [status: number]: {
+    readonly description: string;
+    readonly schema?: TSchema | object;
+    readonly example?: unknown;
+    readonly media?: string;
+  };
 }
 
 export interface Route<A extends Actor = Actor> {
@@ -247,7 +253,8 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
   app.decorateRequest('exchange', null);
 
   const dialectOf = (path: string): Dialect =>
-    dialects.find((dialect) => dialect.prefixes.some((prefix) => path === prefix || path.startsWith(`${prefix}/`))) ?? fallback;
+    dialects.find((dialect) => dialect.prefixes.some((prefix) => path === prefix || path.startsWith(`${prefix}/`))) ??
+    fallback;
 
   const begin = (request: FastifyRequest, dialect: Dialect): Exchange => {
     const exchange = new Exchange(request, dialect, ctx.settings);
@@ -256,7 +263,11 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
   };
 
   /** Writes the answer in one piece, past the framework's own sending: head and body in one packet, no header twice. */
-  const send = (reply: FastifyReply, { dialect, answerHeaders }: Exchange, { status, headers, body }: Answer): FastifyReply => {
+  const send = (
+    reply: FastifyReply,
+    { dialect, answerHeaders }: Exchange,
+    { status, headers, body }: Answer,
+  ): FastifyReply => {
     if (headers !== undefined) Object.assign(answerHeaders, headers);
     let payload: string | Buffer = '';
     if (typeof body === 'string' || Buffer.isBuffer(body)) {
@@ -272,23 +283,9 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
     return reply;
   };
 
-  const toFailure = (error: unknown, request: FastifyRequest): Failure => {
-    if (error instanceof Failure) return error;
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new Failure('too_large', { values: { limit: '1 MiB' } });
-    if (code === 'FST_ERR_CTP_INVALID_CONTENT_LENGTH') return new Failure('malformed', { values: { detail: 'Content-Length' } });
-    if (code === 'FST_ERR_BAD_URL' || code === 'FST_ERR_MAX_PARAM_LENGTH') return new Failure('not_found');
-    if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
-      return new Failure('unsupported_media_type', { values: { type: request.headers['content-type'] ?? '' } });
-    }
-    // The client went away in the middle of its body: nobody reads the answer, and it is no defect of ours.
-    if (code === 'ECONNRESET' && 'statusCode' in (error as Error)) return new Failure('malformed', { values: { detail: 'The body ends early.' } });
-    return new Failure('internal', { cause: error });
-  };
-
   const answerFailure = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
     const exchange = request.exchange ?? begin(request, dialectOf(request.url.split('?', 1)[0]!));
-    const failure = toFailure(error, request);
+    const failure = failureOf(error, request.headers['content-type']);
     if (failure.status >= 500) {
       const cause = failure.cause ?? failure;
       const level = failure.code === 'internal' ? 'error' : 'warn';
@@ -302,19 +299,8 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
   };
 
   app.setErrorHandler(answerFailure);
-  /** Paths with the methods they know. */
-  const known: { readonly shape: RegExp; readonly allow: string }[] = [];
-  app.setNotFoundHandler((request, reply) => {
-    // Methods that no route has (PROPFIND, TRACE, …) end here too, on paths that exist.
-    const path = request.url.split('?', 1)[0]!;
-    const { method } = request;
-    const place = (methods as readonly string[]).includes(method) ? undefined : known.find(({ shape }) => shape.test(path));
-    const failure =
-      place === undefined
-        ? new Failure('not_found')
-        : new Failure('method_not_allowed', { values: { method }, headers: { allow: place.allow } });
-    return answerFailure(failure, request, reply);
-  });
+  const places: Place[] = [];
+  app.setNotFoundHandler((request, reply) => answerFailure(strayFailure(request, places), request, reply));
 
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
@@ -324,15 +310,25 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
     const path = request.routeOptions.url ?? 'unknown';
     observe?.(path, request.method, reply.statusCode, milliseconds);
     ctx.log.info(
-      { request: request.id, method: request.method, route: path, status: reply.statusCode, ms: Math.round(milliseconds * 10) / 10 },
+      {
+        request: request.id,
+        method: request.method,
+        route: path,
+        status: reply.statusCode,
+        ms: Math.round(milliseconds * 10) / 10,
+      },
       'request',
     );
   });
 
   const byPath = Map.groupBy(routes, (entry) => entry.path);
   for (const [path, entries] of byPath) {
-    const allowed = [...entries.map((entry) => entry.method), ...(entries.some((e) => e.method === 'GET') ? ['HEAD'] : []), 'OPTIONS'].join(', ');
-    known.push({ shape: new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+').replace(/\/$/, '')}/?$`), allow: allowed });
+    const allowed = [
+      ...entries.map((entry) => entry.method),
+      ...(entries.some((e) => e.method === 'GET') ? ['HEAD'] : []),
+      'OPTIONS',
+    ].join(', ');
+    places.push(placeOf(path, allowed));
     const url = path.replaceAll(/\{(\w+)\}/g, ':$1');
     for (const method of [...methods, 'OPTIONS' as const]) {
       const entry = entries.find((candidate) => candidate.method === method);
@@ -359,7 +355,8 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
           const exchange = request.exchange!;
           const { dialect } = exchange;
           const reads = rule.reads ?? dialect.reads;
-          if (entry === undefined) return send(reply, exchange, dialect.describe({ summary: rule.summary, allow: allowed, reads }));
+          if (entry === undefined)
+            return send(reply, exchange, dialect.describe({ summary: rule.summary, allow: allowed, reads }));
           dialect.checkQuery?.(exchange.query, entry.query ?? {});
           exchange.body = await readBody(request.body as Buffer | undefined, exchange, reads);
           return send(reply, exchange, await entry.run(ctx, exchange));
@@ -371,6 +368,10 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
 }
 
 /** 200 with a JSON body. */
-export const ok = (body: unknown, headers: Record<string, string | string[]> = {}): Answer => ({ status: 200, body, headers });
+export const ok = (body: unknown, headers: Record<string, string | string[]> = {}): Answer => ({
+  status: 200,
+  body,
+  headers,
+});
 /** A status without a body. */
 export const empty = (status: number, headers: Record<string, string | string[]> = {}): Answer => ({ status, headers });

@@ -1,6 +1,6 @@
 /** Jobs in PostgreSQL (graphile-worker): put there in the caller's transaction, done by whichever process is free. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Logger as WorkerLogger, Logger, parseCronItems, run, runMigrations, type Runner } from 'graphile-worker';
+import { Logger, parseCronItems, type Runner, run, runMigrations, type Logger as WorkerLogger } from 'graphile-worker';
 import pg from 'pg';
 import type { Ctx } from './ctx.ts';
 import { type Connection, sql } from './db.ts';

@@ -1,5 +1,13 @@
 /** Everything derived from SECRET_KEY, one key per purpose (HKDF, RFC 5869), so that no two uses share one. */
-import { createHash, createHmac, createPrivateKey, createPublicKey, hkdfSync, type KeyObject, randomBytes } from 'node:crypto';
+import {
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  hkdfSync,
+  type KeyObject,
+  randomBytes,
+} from 'node:crypto';
 
 export interface Keys {
   /** HMAC-SHA-256 under the purpose's own key. */

@@ -35,7 +35,10 @@ export function chooseLanguage(header: string | undefined, offered: readonly Lan
   let best = fallback;
   let weight = 0;
   for (const part of header.split(',')) {
-    const [range, ...parameters] = part.toLowerCase().split(';').map((piece) => piece.trim());
+    const [range, ...parameters] = part
+      .toLowerCase()
+      .split(';')
+      .map((piece) => piece.trim());
     const q = parameters.find((p) => p.startsWith('q='));
     const value = q === undefined ? 1 : Number(q.slice(2));
     const language = offered.find((candidate) => range === candidate || range?.startsWith(`${candidate}-`));

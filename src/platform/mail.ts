@@ -22,7 +22,11 @@ const printed: Mailer = async (ctx, { to, subject, text }) => {
 /** @param smtpUrl smtp://user:password@host:port, or smtps://; undefined prints */
 export function createMailer(smtpUrl: string | undefined): Mailer {
   if (smtpUrl === undefined) return printed;
-  const transport = createTransport(smtpUrl, { connectionTimeout: 10_000, greetingTimeout: 10_000, socketTimeout: 20_000 } as object);
+  const transport = createTransport(smtpUrl, {
+    connectionTimeout: 10_000,
+    greetingTimeout: 10_000,
+    socketTimeout: 20_000,
+  } as object);
   return async (ctx, mail) => {
     await transport.sendMail({ from: ctx.settings.get('MAIL_FROM'), ...mail });
   };

@@ -22,7 +22,10 @@ export function createMetrics(): Metrics {
       if (bucket >= 0) one.buckets[bucket]! += 1;
     },
     render() {
-      const lines = ['# HELP assent_request_seconds Time to answer a request.', '# TYPE assent_request_seconds histogram'];
+      const lines = [
+        '# HELP assent_request_seconds Time to answer a request.',
+        '# TYPE assent_request_seconds histogram',
+      ];
       for (const [labels, { count, sum, buckets }] of series) {
         let total = 0;
         for (const [index, bound] of bounds.entries()) {
@@ -30,7 +33,10 @@ export function createMetrics(): Metrics {
           lines.push(`assent_request_seconds_bucket{${labels},le="${bound / 1000}"} ${total}`);
         }
         lines.push(`assent_request_seconds_bucket{${labels},le="+Inf"} ${count}`);
-        lines.push(`assent_request_seconds_sum{${labels}} ${sum / 1000}`, `assent_request_seconds_count{${labels}} ${count}`);
+        lines.push(
+          `assent_request_seconds_sum{${labels}} ${sum / 1000}`,
+          `assent_request_seconds_count{${labels}} ${count}`,
+        );
       }
       const { rss, heapUsed } = process.memoryUsage();
       lines.push(

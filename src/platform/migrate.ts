@@ -28,7 +28,8 @@ async function refuseUnfit(db: Db): Promise<void> {
     select current_setting('server_version_num')::int as version, current_setting('server_version') as name,
            current_setting('fsync') as fsync, current_setting('synchronous_commit') as commit, current_setting('server_encoding') as encoding`);
   if (found!.version < OLDEST) throw new SchemaError(`PostgreSQL ${found!.name} is too old; 15 to 18 are supported.`);
-  if (found!.encoding !== 'UTF8') throw new SchemaError(`The database is encoded in ${found!.encoding}; make one with ENCODING 'UTF8'.`);
+  if (found!.encoding !== 'UTF8')
+    throw new SchemaError(`The database is encoded in ${found!.encoding}; make one with ENCODING 'UTF8'.`);
 }
 
 /**

@@ -76,13 +76,22 @@ const validators = new WeakMap<object, ReturnType<typeof Compile>>();
 
 /** Which message says what a JSON Schema keyword found. */
 function complain(error: { keyword: string; instancePath: string; params: object; message: string }): Complaint[] {
-  const path = error.instancePath.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
+  const path = error.instancePath
+    .split('/')
+    .slice(1)
+    .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
   const params = error.params as Record<string, unknown>;
   switch (error.keyword) {
     case 'required':
-      return (params['requiredProperties'] as string[]).map((name) => ({ path: [...path, name], key: 'field.required' }));
+      return (params['requiredProperties'] as string[]).map((name) => ({
+        path: [...path, name],
+        key: 'field.required',
+      }));
     case 'additionalProperties':
-      return (params['additionalProperties'] as string[]).map((name) => ({ path: [...path, name], key: 'field.unknown' }));
+      return (params['additionalProperties'] as string[]).map((name) => ({
+        path: [...path, name],
+        key: 'field.unknown',
+      }));
     case 'type':
       return [{ path, key: 'field.type', values: { type: String(params['type']) } }];
     default:
@@ -95,7 +104,11 @@ function complain(error: { keyword: string; instancePath: string; params: object
  * @param code what to fail with: `invalid` (400), or `unprocessable` (422) in the BakerOnline dialect
  * @throws that, with one complaint per place
  */
-export function checkSchema(schema: TSchema | object, value: unknown, code: 'invalid' | 'unprocessable' = 'invalid'): void {
+export function checkSchema(
+  schema: TSchema | object,
+  value: unknown,
+  code: 'invalid' | 'unprocessable' = 'invalid',
+): void {
   let validator = validators.get(schema);
   if (validator === undefined) {
     validator = Compile(schema as TSchema);
@@ -117,7 +130,8 @@ export function queryText(query: Query, name: string, values?: readonly string[]
   if (typeof value !== 'string') refuse({ path: [name], key: 'invalid.repeated' });
   if (value === '' || value.length > 1000) refuse({ path: [name], key: 'invalid.empty_or_long' });
   if (!value.isWellFormed() || value.includes('\0')) refuse({ path: [name], key: 'invalid.null_character' });
-  if (values !== undefined && !values.includes(value)) refuse({ path: [name], key: 'invalid.one_of', values: { values: values.join(', ') } });
+  if (values !== undefined && !values.includes(value))
+    refuse({ path: [name], key: 'invalid.one_of', values: { values: values.join(', ') } });
   return value;
 }
 
@@ -126,7 +140,8 @@ export function queryInteger(query: Query, name: string, min: number, max: numbe
   const text = queryText(query, name);
   if (text === undefined) return undefined;
   const value = Number(text);
-  if (!/^\d{1,16}$/.test(text) || value < min || value > max) refuse({ path: [name], key: 'invalid.between', values: { min: String(min), max: String(max) } });
+  if (!/^\d{1,16}$/.test(text) || value < min || value > max)
+    refuse({ path: [name], key: 'invalid.between', values: { min: String(min), max: String(max) } });
   return value;
 }
 
@@ -207,12 +222,22 @@ const problemExample = (status: number): object => {
     detail: told[status] ?? '',
     code,
     request_id: 'k2f9-3',
-    ...(status === 422 ? { errors: [{ pointer: '/shop_ids/1', code: 'foreign_shop', detail: 'Shop 99 is none of this company.' }] } : {}),
+    ...(status === 422
+      ? { errors: [{ pointer: '/shop_ids/1', code: 'foreign_shop', detail: 'Shop 99 is none of this company.' }] }
+      : {}),
   };
 };
 
 /** The error answers of a route, for OpenAPI. */
 export const problems = (...statuses: number[]): Answers =>
   Object.fromEntries(
-    statuses.map((status) => [status, { description: told[status] ?? String(status), schema: problemSchema, media: 'application/problem+json', example: problemExample(status) }]),
+    statuses.map((status) => [
+      status,
+      {
+        description: told[status] ?? String(status),
+        schema: problemSchema,
+        media: 'application/problem+json',
+        example: problemExample(status),
+      },
+    ]),
   );

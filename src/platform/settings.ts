@@ -2,8 +2,9 @@
  * Settings in the database, their last good version in memory. A change is announced by NOTIFY and, should that be lost
  * (a transaction pooler drops it), found by asking for the version every two seconds.
  */
-import Compile from 'typebox/compile';
+
 import type { Logger } from 'pino';
+import Compile from 'typebox/compile';
 import { type SettingName, type SettingRow, type SettingValue, settingNames, settings } from '../settings.ts';
 import { type Db, sql } from './db.ts';
 import { fail, refuse } from './failure.ts';
@@ -103,7 +104,10 @@ export async function listSettings(db: Db): Promise<SettingView[]> {
 /** One setting. @throws not_found */
 export async function readSetting(db: Db, name: string): Promise<SettingView> {
   if (!isSettingName(name)) fail('not_found');
-  return view(name, await db.one<Stored>(sql`select name, value, changed_at, changed_by from setting where name = ${name}`));
+  return view(
+    name,
+    await db.one<Stored>(sql`select name, value, changed_at, changed_by from setting where name = ${name}`),
+  );
 }
 
 /**
@@ -121,7 +125,13 @@ export async function changeSetting(
   if (value !== undefined) {
     const complaints = complaintsAbout(name, value);
     if (complaints.length > 0) {
-      refuse(...complaints.map(({ path, detail }) => ({ path: ['value', ...path], key: 'invalid.as_told', values: { detail } })));
+      refuse(
+        ...complaints.map(({ path, detail }) => ({
+          path: ['value', ...path],
+          key: 'invalid.as_told',
+          values: { detail },
+        })),
+      );
     }
   }
   await db.transaction(async (tx) => {

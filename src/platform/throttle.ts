@@ -88,7 +88,13 @@ export async function throttle(ctx: Ctx, scope: Scope, caller: string): Promise<
     duration: limit.duration,
   });
   const resetSeconds = Math.max(1, Math.ceil((endsAt.getTime() - now.getTime()) / 1000));
-  const allowance = { scope, quota: limit.count, window: limit.duration, remaining: Math.max(0, limit.count - count), resetSeconds };
+  const allowance = {
+    scope,
+    quota: limit.count,
+    window: limit.duration,
+    remaining: Math.max(0, limit.count - count),
+    resetSeconds,
+  };
   if (count > limit.count) {
     throw new Failure('throttled', {
       values: { seconds: resetSeconds },

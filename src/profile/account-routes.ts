@@ -30,7 +30,10 @@ const bodySchema = {
   type: 'object',
   required: ['email'],
   properties: Object.fromEntries(
-    rules.map(({ name, kind, nullable }) => [name, nullable ? { ...kind.schema, type: [kind.schema['type'], 'null'] } : kind.schema]),
+    rules.map(({ name, kind, nullable }) => [
+      name,
+      nullable ? { ...kind.schema, type: [kind.schema['type'], 'null'] } : kind.schema,
+    ]),
   ),
 };
 
@@ -51,7 +54,14 @@ export const accountProfileRoutes: readonly Route[] = [
     body: {
       required: true,
       schema: bodySchema,
-      example: { email: 'deniz@example.com', password1: 'a-good-password', password2: 'a-good-password', first_name: 'Deniz', last_name: 'Kaya', email_allowed: true },
+      example: {
+        email: 'deniz@example.com',
+        password1: 'a-good-password',
+        password2: 'a-good-password',
+        first_name: 'Deniz',
+        last_name: 'Kaya',
+        email_allowed: true,
+      },
     },
     answers: {
       201: {
@@ -71,11 +81,13 @@ export const accountProfileRoutes: readonly Route[] = [
       const field = values['password'] === undefined ? 'password1' : 'password';
       const chosen = values[field] as string | undefined;
       if (chosen === undefined) refuse({ path: [field], key: 'field.required' });
-      if (field === 'password1' && values['password2'] !== chosen) refuse({ path: ['password2'], key: 'password.differ' });
+      if (field === 'password1' && values['password2'] !== chosen)
+        refuse({ path: ['password2'], key: 'password.differ' });
       const complaints = passwordComplaints(ctx, field, chosen);
       if (complaints.length > 0) refuse(...complaints);
       const { basket, uid } = values;
-      if ((basket == null) !== (uid == null)) refuse({ path: [basket == null ? 'basket' : 'uid'], key: 'field.required' });
+      if ((basket == null) !== (uid == null))
+        refuse({ path: [basket == null ? 'basket' : 'uid'], key: 'field.required' });
       const phone = phoneAmong(ctx, values);
       const account = await register(ctx, {
         email: values['email'] as string,
@@ -138,13 +150,22 @@ export const accountProfileRoutes: readonly Route[] = [
     throttle: 'profile-update',
     operationId: 'requestEmailChange',
     summary: 'Ask for another e-mail address',
-    description: 'A link is mailed to the new address and a notice to the old one. Nothing changes before the link is used.',
+    description:
+      'A link is mailed to the new address and a notice to the old one. Nothing changes before the link is used.',
     body: {
       required: true,
-      schema: { title: 'EmailChange', type: 'object', required: ['email', 'password'], properties: { email: email.schema, password: password.schema } },
+      schema: {
+        title: 'EmailChange',
+        type: 'object',
+        required: ['email', 'password'],
+        properties: { email: email.schema, password: password.schema },
+      },
       example: { email: 'ada.yilmaz@example.com', password: 'demo-assent-2026' },
     },
-    answers: { 200: { description: 'Taken', schema: detail, example: { detail: 'Confirmation e-mail sent.' } }, ...refusals(400, 401, 403, 413, 415, 429) },
+    answers: {
+      200: { description: 'Taken', schema: detail, example: { detail: 'Confirmation e-mail sent.' } },
+      ...refusals(400, 401, 403, 413, 415, 429),
+    },
     async run(ctx, request) {
       const values = readFields(request.body, [
         { name: 'email', kind: email, required: true },
@@ -164,10 +185,22 @@ export const accountProfileRoutes: readonly Route[] = [
     summary: 'Confirm an e-mail address with the token of its mailed link',
     body: {
       required: true,
-      schema: { title: 'EmailChangeConfirm', type: 'object', required: ['token'], properties: { token: { type: 'string' } } },
+      schema: {
+        title: 'EmailChangeConfirm',
+        type: 'object',
+        required: ['token'],
+        properties: { token: { type: 'string' } },
+      },
       example: { token: '5f…' },
     },
-    answers: { 200: { description: 'The address counts from now on', schema: detail, example: { detail: 'E-mail address confirmed.' } }, ...refusals(400, 403, 413, 415, 429) },
+    answers: {
+      200: {
+        description: 'The address counts from now on',
+        schema: detail,
+        example: { detail: 'E-mail address confirmed.' },
+      },
+      ...refusals(400, 403, 413, 415, 429),
+    },
     async run(ctx, request) {
       const values = readFields(request.body, [{ name: 'token', kind: char(200), required: true }]);
       await confirmEmail(ctx, values['token'] as string, evidenceOf(request));

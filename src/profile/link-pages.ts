@@ -13,9 +13,15 @@ import { html, type Markup, page, pages } from '../platform/pages.ts';
 import { evidenceOf } from './changes.ts';
 import { confirmEmail } from './email-change.ts';
 
-const text = (language: Language, key: string, values: Record<string, string> = {}): string => say(language, { key: `page.${key}`, values });
+const text = (language: Language, key: string, values: Record<string, string> = {}): string =>
+  say(language, { key: `page.${key}`, values });
 
-function form(language: Language, purpose: string, address: string, complaint?: string): { title: string; content: Markup } {
+function form(
+  language: Language,
+  purpose: string,
+  address: string,
+  complaint?: string,
+): { title: string; content: Markup } {
   const problem = complaint === undefined ? '' : html`<p class="problem" role="alert">${complaint}</p>`;
   if (purpose === 'email_change') {
     return {
@@ -40,7 +46,10 @@ const over = (language: Language): Answer =>
   page(language, text(language, 'link.used'), html`<p>${text(language, 'link.used_more')}</p>`, 410);
 
 /** The open link of the path with the address it speaks of. */
-async function read(ctx: Ctx, { params }: Incoming): Promise<{ token: string; purpose: string; address: string } | undefined> {
+async function read(
+  ctx: Ctx,
+  { params }: Incoming,
+): Promise<{ token: string; purpose: string; address: string } | undefined> {
   const token = params['token']!;
   const link = await openLink(ctx, token);
   if (link === undefined) return undefined;
@@ -48,7 +57,14 @@ async function read(ctx: Ctx, { params }: Incoming): Promise<{ token: string; pu
   return { token, purpose: link.purpose, address: link.new_email ?? account!.email };
 }
 
-const common = { dialect: pages, who: anyone, path: '/links/{token}', tag: 'Pages', hidden: true, answers: {} } as const;
+const common = {
+  dialect: pages,
+  who: anyone,
+  path: '/links/{token}',
+  tag: 'Pages',
+  hidden: true,
+  answers: {},
+} as const;
 
 export const linkPages: readonly Route[] = [
   route({
@@ -82,7 +98,8 @@ export const linkPages: readonly Route[] = [
           { name: 'new_password1', kind: password, required: true },
           { name: 'new_password2', kind: password, required: true },
         ]);
-        if (values['new_password1'] !== values['new_password2']) refuse({ path: ['new_password2'], key: 'password.differ' });
+        if (values['new_password1'] !== values['new_password2'])
+          refuse({ path: ['new_password2'], key: 'password.differ' });
         await resetPassword(ctx, link.token, values['new_password1'] as string, 'new_password2');
         return page(language, text(language, 'password.done'), html``);
       } catch (error) {

@@ -137,7 +137,14 @@ async function startCluster(
     ]);
     try {
       await untilReady(child, cluster.path, options.log);
-      const connection = { host: socket, port: PORT, user: 'assent', password: '', database: 'assent', ssl: false } as const;
+      const connection = {
+        host: socket,
+        port: PORT,
+        user: 'assent',
+        password: '',
+        database: 'assent',
+        ssl: false,
+      } as const;
       await ensureDatabase(connection);
       return supervise(child, cluster, connection, release);
     } catch (error) {

@@ -107,8 +107,7 @@ async function compareAccounts(db: pg.Client, book: Book): Promise<void> {
     const expected = [...standing].map(([channel, state]) => `${channel}=${state}`).sort();
     if (row.first_name !== name) book.fault(`lost: ${email} is named ${row.first_name} instead of ${name}`);
     if (row.phone_e164 !== number) book.fault(`lost: ${email} has the number ${row.phone_e164} instead of ${number}`);
-    if (version !== undefined && row.version !== version)
-      book.fault(`${email} has version ${row.version} instead of ${version}`);
+    book.version(email, row.version, version);
     if (row.consents.sort().join() !== expected.join())
       book.fault(`${email} stands at ${row.consents.join()} instead of ${expected.join()}`);
   }
@@ -156,13 +155,13 @@ async function compareEntries(db: pg.Client, book: Book): Promise<void> {
     const row = stored.get(id);
     const found = row === undefined ? 'gone' : JSON.stringify([row.shop_ids.map(Number), row.permissions]);
     if (found !== state) book.fault(`lost: entry ${id} is ${found} instead of ${state}`);
-    else if (row!.version !== version) book.fault(`entry ${id} has version ${row!.version} instead of ${version}`);
+    else book.version(`entry ${id}`, row!.version, version);
   }
 }
 
 /** The history of a setting has every change once, in order. */
 async function compareSettings(db: pg.Client, book: Book): Promise<void> {
-  for (const { name, values } of book.settings.values()) {
+  for (const [name, values] of book.settings) {
     const { rows } = await db.query<{ value: number }>('select value from setting_change where name = $1 order by id', [
       name,
     ]);

@@ -1,17 +1,12 @@
 /** Mixed writes from many clients at once, each remembering what it was told. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Answer, type Asked, Connection, type Outcome } from './http.ts';
-import { type Book, type Deed, sequence } from './model.ts';
-import { Writer } from './writer.ts';
-
-/** Sign-ins of the demo shop. */
-const PASSWORD = 'demo-assent-2026';
-export const API_KEY = { authorization: 'Bearer assent_demo_key_2026' };
-
-export const companies = [
-  { id: 15, owner: 'usta@example.com', shops: [11, 18, 19] },
-  { id: 16, owner: 'rakip@example.com', shops: [21, 22] },
-] as const;
+import { type Answer, type Asked, Connection, type Outcome } from '../http.ts';
+import { Client } from './client.ts';
+import { API_KEY, companies, OWNER_PASSWORD } from './demo.ts';
+import { promote, register, tick } from './guest.ts';
+import { type Book, type Deed, type Fate, sequence } from './model.ts';
+import { change, move, prove } from './shopper.ts';
+import { hire, permit, set } from './staff.ts';
 
 /** Settings that change nothing the load depends on, each written by one client. */
 const settingNames = ['BASKET_CONSENT_TTL', 'PASSWORD_RESET_AGE', 'EMAIL_CHANGE_AGE', 'SESSION_AGE'];
@@ -33,7 +28,7 @@ export interface Outage {
 export class Load {
   readonly book: Book;
   readonly random: () => number;
-  readonly #writers: Writer[];
+  readonly #clients: Client[];
   readonly #connection = new Connection();
   readonly tokens = new Map<number, string>();
   /** Newest code by number. */
@@ -43,10 +38,10 @@ export class Load {
   #stopped = true;
   #numbers = 0;
 
-  constructor(book: Book, seed: number, writers: number) {
+  constructor(book: Book, seed: number, clients: number) {
     this.book = book;
     this.random = sequence(seed);
-    this.#writers = Array.from({ length: writers }, (_, index) => new Writer(this, index, settingNames[index]));
+    this.#clients = Array.from({ length: clients }, (_, index) => new Client(this, index));
   }
 
   /** A phone number nobody has yet. */
@@ -61,7 +56,7 @@ export class Load {
     if (outcome.kind === 'broken' && outcome.why === 'timeout')
       this.book.fault(`${method} ${path} had no answer for 25 s`);
     if (outcome.kind !== 'answer') return outcome;
-    const { status, headers, milliseconds } = outcome;
+    const { status, headers } = outcome;
     if (status === 503 && headers['retry-after'] === undefined)
       this.book.fault(`${method} ${path}: 503 without Retry-After`);
     if (status === 503 && this.outage === undefined) this.book.fault(`${method} ${path}: 503 while everything ran`);
@@ -83,7 +78,7 @@ export class Load {
   }
 
   /** Writes down what became of a request: `done`, `unknown` or (nobody listened, or it was refused) `undone`. */
-  judge(outcome: Outcome, deed: Deed, expected: number): Deed['fate'] {
+  judge(outcome: Outcome, deed: Deed, expected: number): Fate {
     if (outcome.kind === 'unsent') return 'undone';
     if (outcome.kind === 'broken' || outcome.status >= 500) {
       this.book.unknown += 1;
@@ -102,23 +97,25 @@ export class Load {
     this.origin = origin;
     this.outage = undefined;
     for (const { id, owner } of companies) {
-      const body = { grant_type: 'password', client_id: 'demo', username: owner, password: PASSWORD };
+      const body = { grant_type: 'password', client_id: 'demo', username: owner, password: OWNER_PASSWORD };
       const outcome = await this.ask(this.#connection, 'POST', '/api/token', { body });
       if (outcome.kind !== 'answer' || outcome.status !== 200)
         throw new Error(`no token for ${owner}: ${JSON.stringify(outcome)}`);
       this.tokens.set(id, outcome.body.access_token);
     }
-    await Promise.all(this.#writers.map((writer) => writer.prepare()));
+    await Promise.all(this.#clients.map((client) => this.#welcome(client)));
   }
 
-  get stopped(): boolean {
-    return this.#stopped;
+  async #welcome(client: Client): Promise<void> {
+    if (client.people.length === 0) await register(client, {});
+    if (client.people.length === 0) throw new Error('a client could not register');
+    if (client.entry === undefined) await hire(client);
   }
 
   /** Writes until `stop`. */
   async run(): Promise<void> {
     this.#stopped = false;
-    await Promise.all([this.#readCodes(), ...this.#writers.map((writer) => writer.run())]);
+    await Promise.all([this.#readCodes(), ...this.#clients.map((client) => this.#write(client))]);
   }
 
   stop(): void {
@@ -139,7 +136,39 @@ export class Load {
   /** Asks the service what became of requests whose fate is unknown, and whether everybody still has what they were told. */
   async settle(origin: string): Promise<void> {
     this.origin = origin;
-    await Promise.all(this.#writers.map((writer) => writer.settle()));
+    await Promise.all(this.#clients.map((client) => client.settle()));
+  }
+
+  async #write(client: Client): Promise<void> {
+    while (!this.#stopped) {
+      if (client.unsure !== undefined) {
+        if (await client.unsure()) client.unsure = undefined;
+        else await this.pause();
+      } else if ((await this.#step(client)) !== 'done') {
+        await this.pause();
+      }
+    }
+  }
+
+  #step(client: Client): Promise<Fate> {
+    const { moving, index } = client;
+    const code = moving && this.codes.get(moving.number);
+    if (moving !== undefined && code !== undefined && performance.now() > moving.notBefore)
+      return prove(client, moving, code);
+    const chance = this.random();
+    const setting = settingNames[index];
+    if (chance < 0.05 && setting !== undefined) return set(client, setting);
+    if (chance < 0.06) return register(client, client.flags());
+    if (chance < 0.07) return promote(client);
+    if (chance < 0.3) return tick(client);
+    if (chance < 0.45) return permit(client, client.entry!);
+    if (chance < 0.55) return move(client);
+    return change(client);
+  }
+
+  /** Between two tries while nobody answers. */
+  pause(): Promise<void> {
+    return sleep(50);
   }
 
   async #readCodes(): Promise<void> {
@@ -156,6 +185,6 @@ export class Load {
 
   close(): void {
     this.#connection.close();
-    for (const writer of this.#writers) writer.close();
+    for (const client of this.#clients) client.close();
   }
 }

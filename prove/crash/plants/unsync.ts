@@ -8,7 +8,7 @@ interface Client {
 type Connect = (this: Client, ...args: unknown[]) => unknown;
 const prototype = pg.Client.prototype as unknown as { connect: Connect };
 const connect = prototype.connect;
-// Every plant is told by this signal that the service is ready; without a listener it would end the process.
+// Every plant is told by this signal to begin; without a listener it would end the process.
 process.on('SIGUSR2', () => {});
 
 prototype.connect = function (...args) {

@@ -11,6 +11,8 @@ export const flags = {
 } as const;
 export type Flag = keyof typeof flags;
 export type Channel = (typeof flags)[Flag];
+/** What somebody states in one request. */
+export type Flags = Partial<Record<Flag, boolean>>;
 export const flagNames = Object.keys(flags) as Flag[];
 const phoneChannels = ['sms', 'whatsapp', 'call'] as const;
 
@@ -32,19 +34,20 @@ export interface Line {
   readonly tag: string;
 }
 
+/** `done`: acknowledged, or found done afterwards. `undone`: never heard, or its fate was unknown and it was found not done. */
+export type Fate = 'unknown' | 'done' | 'undone';
+
 /** One request that changes something. `tag` is its User-Agent, which the ledger keeps as evidence. */
 export interface Deed {
   readonly tag: string;
   /** For people: `PATCH /users/profile/`. */
   readonly what: string;
   readonly lines: readonly Line[];
-  /** `done`: it was acknowledged, or found done afterwards; `undone`: its fate was unknown and it was found not done. */
-  fate: 'unknown' | 'done' | 'undone';
+  fate: Fate;
 }
 
 export interface Person {
   readonly email: string;
-  readonly tag: string;
   /** For `Authorization: Token`. */
   key: string;
   /** First name: the tag of the last change that counts. */
@@ -73,11 +76,7 @@ export const shownFlags = (standing: ReadonlyMap<Channel, State>): Record<Flag, 
   Object.fromEntries(flagNames.map((flag) => [flag, shown(standing, flags[flag])])) as Record<Flag, boolean | null>;
 
 /** Flags stated by somebody who is signed in: only what differs from what shows is a line. */
-export function stateFlags(
-  standing: ReadonlyMap<Channel, State>,
-  stated: Partial<Record<Flag, boolean>>,
-  tag: string,
-): Effect {
+export function stateFlags(standing: ReadonlyMap<Channel, State>, stated: Flags, tag: string): Effect {
   const next = new Map(standing);
   const lines: Line[] = [];
   for (const flag of flagNames) {
@@ -109,7 +108,7 @@ export function moveNumber({ standing, number }: Person, tag: string): Effect {
 }
 
 /** A basket promoted by the registration of somebody unknown so far: every flag is a line, and its request is the basket's. */
-export function promote(stated: Partial<Record<Flag, boolean>>, basketTag: string): Effect {
+export function promote(stated: Flags, basketTag: string): Effect {
   const standing = new Map<Channel, State>();
   const lines: Line[] = [];
   for (const flag of flagNames) {
@@ -124,8 +123,6 @@ export function promote(stated: Partial<Record<Flag, boolean>>, basketTag: strin
 
 /** Flags of one channel of a basket: the last one that counts, and those after it whose fate is unknown. */
 export interface Ticked {
-  readonly basket: number;
-  readonly channel: Channel;
   done: { readonly tag: string; readonly value: boolean } | undefined;
   unknown: { readonly tag: string; readonly value: boolean }[];
   /** Whether it must have been promoted. */
@@ -137,11 +134,6 @@ export interface Entry {
   readonly company: number;
   state: string;
   version: number;
-}
-
-export interface Setting {
-  readonly name: string;
-  readonly values: number[];
 }
 
 export interface Promised {
@@ -169,7 +161,9 @@ export class Book {
   /** By `basket channel`. */
   readonly ticked = new Map<string, Ticked>();
   readonly entries: Entry[] = [];
-  readonly settings = new Map<string, Setting>();
+  /** Values each setting must have had, in order. */
+  readonly settings = new Map<string, number[]>();
+  /** By number. */
   readonly promises = new Map<string, Promised>();
   readonly faults: string[] = [];
   acknowledged = 0;
@@ -179,5 +173,11 @@ export class Book {
 
   fault(text: string): void {
     this.faults.push(text);
+  }
+
+  /** Every change raises a version by one: less is a change lost, more is one done twice. */
+  version(what: string, found: number, expected: number | undefined): void {
+    if (expected === undefined || found === expected) return;
+    this.fault(`${found > expected ? 'doubled' : 'lost'}: ${what} has version ${found} instead of ${expected}`);
   }
 }
