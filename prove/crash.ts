@@ -52,9 +52,10 @@ async function cycle(
   service.arm();
   const writing = load.run();
   await sleep(300 + random() * 1700);
-  const outage: Outage = { killedAt: Number.NaN, recovered: undefined, shed: 0, slowest: 0 };
+  const engine = await service.engine();
+  const outage: Outage = { killedAt: performance.now(), recovered: undefined, shed: 0, slowest: 0 };
   load.outage = outage;
-  outage.killedAt = await service.kill(victim);
+  service.kill(victim, engine);
   let came: string;
   if (victim === 'engine') {
     await load.recovery(outage);
@@ -67,7 +68,7 @@ async function cycle(
     came = `${round((outage.recovered ?? Number.NaN) / 1000)} s until the next write, ${outage.shed} × 503, slowest answer ${round(outage.slowest / 1000)} s`;
   } else {
     load.stop();
-    await writing;
+    await Promise.all([writing, service.gone()]);
     const seconds = await service.start(...settings);
     figures.starts.push(seconds);
     came = `${round(seconds)} s until ready`;

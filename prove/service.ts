@@ -63,6 +63,11 @@ export class Service {
     return { PATH, HOME, DATA_DIR: this.folder, PORT: '0', LOG_LEVEL: 'warn' };
   }
 
+  /** Resolves when its process has gone. */
+  async gone(): Promise<void> {
+    if (this.running) await once(this.#process!, 'exit');
+  }
+
   /** Starts it. @returns seconds until it said that it is ready @throws when it does not come up by itself */
   async start(...options: string[]): Promise<number> {
     const before = performance.now();
@@ -110,16 +115,15 @@ export class Service {
     });
   }
 
-  /** kill -9. The engine is the postmaster: its children find out by themselves. @returns the moment, by `performance.now` */
-  async kill(victim: Victim): Promise<number> {
-    const child = this.#process!;
-    const cluster = (await clusterPath(this.folder))!;
-    const engine = await postmasterPid(cluster);
-    const moment = performance.now();
-    if (victim !== 'engine') child.kill('SIGKILL');
+  /** Process id of its postmaster. */
+  async engine(): Promise<number> {
+    return postmasterPid((await clusterPath(this.folder))!);
+  }
+
+  /** kill -9, at once. @param engine the postmaster: its children find out by themselves */
+  kill(victim: Victim, engine: number): void {
+    if (victim !== 'engine') this.#process!.kill('SIGKILL');
     if (victim !== 'server') tell(engine, 'SIGKILL');
-    if (victim !== 'engine' && this.running) await once(child, 'exit');
-    return moment;
   }
 
   /** SIGTERM. @returns exit code and seconds */

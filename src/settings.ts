@@ -143,7 +143,7 @@ export const settings = {
     fallback: 5,
   }),
   OTP_RESEND_SECONDS: row({
-    description: 'Seconds between two codes of one account.',
+    description: 'Seconds between two codes to one number.',
     schema: Type.Integer({ minimum: 0, maximum: 3600 }),
     fallback: 30,
   }),

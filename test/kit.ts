@@ -1,6 +1,6 @@
 /** A whole installation for a test file: its own database, a clock that can be moved, and clients that behave like browsers. */
 import type { FastifyInstance } from 'fastify';
-import { runOnce } from 'graphile-worker';
+import { Logger, runOnce } from 'graphile-worker';
 import pg from 'pg';
 import { inject } from 'vitest';
 import { createHttp, createTasks } from '../src/app.ts';
@@ -231,6 +231,7 @@ async function openKit(
         await runOnce({
           pgPool: pool,
           noHandleSignals: true,
+          logger: new Logger(() => () => {}),
           taskList: Object.fromEntries(
             Object.entries(tasks).map(([name, task]) => [
               name,

@@ -25,6 +25,8 @@ export interface Service {
 
 /** How long a command may take before it is taken for hanging. */
 const PATIENCE = 300_000;
+/** How long a child may outlive the command that started it. */
+const FORGOTTEN = 15_000;
 
 /** What a fresh shell has: nothing of npm, of this checkout, or of a database somebody else uses. */
 function freshEnvironment(more: Record<string, string>): Record<string, string> {
@@ -39,7 +41,22 @@ function freshEnvironment(more: Record<string, string>): Record<string, string> 
 }
 
 function launch(command: string, words: readonly string[], { cwd, env = {} }: Options) {
-  const child = spawn(command, words, { cwd, env: freshEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+  // A group of its own, so that nothing it started can outlive it, or us.
+  const child = spawn(command, words, {
+    cwd,
+    env: freshEnvironment(env),
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
+  const tellGroup = (signal: NodeJS.Signals): void => {
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, signal);
+    } catch {
+      // All have gone.
+    }
+  };
+  const lastOrder = (): void => tellGroup('SIGTERM');
+  process.once('exit', lastOrder);
   let output = '';
   const listeners: (() => void)[] = [];
   for (const stream of [child.stdout, child.stderr]) {
@@ -48,18 +65,25 @@ function launch(command: string, words: readonly string[], { cwd, env = {} }: Op
       for (const listener of listeners) listener();
     });
   }
-  const deadline = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+  let deadline = setTimeout(() => tellGroup('SIGKILL'), PATIENCE);
   const ended = new Promise<Ended>((done, failed) => {
     child.once('error', failed);
+    child.once('exit', () => {
+      // What holds its outputs open now is a child that it forgot.
+      clearTimeout(deadline);
+      deadline = setTimeout(lastOrder, FORGOTTEN);
+    });
     child.once('close', (code) => {
       clearTimeout(deadline);
+      process.off('exit', lastOrder);
       done({ code, output });
     });
   });
   return {
     child: child as ChildProcess,
     ended,
-    deadline,
+    /** It may run as long as it likes now. */
+    unlimited: () => clearTimeout(deadline),
     read: () => output,
     onOutput: (listener: () => void) => listeners.push(listener),
   };
@@ -71,7 +95,7 @@ export const run = (command: string, words: readonly string[], options: Options)
 
 /** Starts a command and waits until it says that Assent is ready. @throws Error with its output when it ends instead */
 export async function start(command: string, words: readonly string[], options: Options): Promise<Service> {
-  const { child, ended, deadline, read, onOutput } = launch(command, words, options);
+  const { child, ended, unlimited, read, onOutput } = launch(command, words, options);
   const url = await new Promise<string>((done, failed) => {
     const look = (): void => {
       const [, address] = /Assent is ready: (\S+)/.exec(read()) ?? [];
@@ -83,7 +107,7 @@ export async function start(command: string, words: readonly string[], options: 
       failed,
     );
   });
-  clearTimeout(deadline);
+  unlimited();
   return {
     url,
     stop() {

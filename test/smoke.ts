@@ -57,6 +57,9 @@ function assertRefused({ code, output }: Ended, sentence: RegExp): void {
   assert.doesNotMatch(output, /is ready/);
 }
 
+// So that what we started is told to end, too.
+process.once('SIGTERM', () => process.exit(1));
+
 let passed = 0;
 let failed = 0;
 async function step(name: string, work: () => Promise<void>): Promise<void> {

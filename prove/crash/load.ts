@@ -16,7 +16,7 @@ const RECOVERY = 10_000;
 
 /** What was seen since the engine was killed. */
 export interface Outage {
-  killedAt: number;
+  readonly killedAt: number;
   /** Milliseconds until a write was acknowledged and no answer was 503 any more. */
   recovered: number | undefined;
   /** Answers of 503. */

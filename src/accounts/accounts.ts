@@ -28,8 +28,8 @@ export interface Account {
   readonly phone_point: number | null;
   readonly version: number;
   readonly consents: string | null;
-  /** Id of the newest event behind the consents; with `version` it says whether anything shown has changed. */
-  readonly last_event: string | null;
+  /** The events behind the consents, folded into one number: with `version` it says whether anything shown has changed. */
+  readonly events: number;
 }
 
 export interface NewAccount {

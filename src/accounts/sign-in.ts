@@ -3,7 +3,7 @@ import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { fail, refuse } from '../platform/failure.ts';
 import { findByEmail } from './accounts.ts';
-import { openLink, sendLink, spendLink } from './links.ts';
+import { endLinks, openLink, sendLink, spendLink } from './links.ts';
 import { hashPassword, passwordComplaints, verifyPassword } from './passwords.ts';
 import { closeOthers, openSession } from './sessions.ts';
 
@@ -53,6 +53,8 @@ export async function changePassword(
   await transaction(ctx, async (tx) => {
     await tx.db.run(sql`update account set password = ${hash} where id = ${account}`);
     await closeOthers(tx, account, keep);
+    // Whoever else knew the password may have asked for a link.
+    await endLinks(tx, account);
   });
 }
 
@@ -84,5 +86,6 @@ export async function resetPassword(ctx: Ctx, token: string, next: string, field
     await tx.db.run(sql`
       update account set password = ${hash}, email_verified_at = coalesce(email_verified_at, ${ctx.clock.now()}) where id = ${link.account}`);
     await closeOthers(tx, link.account);
+    await endLinks(tx, link.account);
   });
 }

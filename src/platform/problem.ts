@@ -94,6 +94,9 @@ function complain(error: { keyword: string; instancePath: string; params: object
       }));
     case 'type':
       return [{ path, key: 'field.type', values: { type: String(params['type']) } }];
+    case 'boolean':
+      // TypeBox's own word for a key that `additionalProperties` has named already.
+      return [];
     default:
       return [{ path, key: 'invalid.as_told', values: { detail: error.message } }];
   }

@@ -222,5 +222,5 @@ export function profileRules(settings: Settings): FieldRule[] {
 }
 
 /** Strong ETag (RFC 9110, 8.8.3): changes with the row and with every consent event behind the flags. */
-export const profileTag = ({ version, last_event }: Pick<Account, 'version' | 'last_event'>): string =>
-  `"${version}${last_event === null ? '' : `.${last_event.replaceAll('-', '')}`}"`;
+export const profileTag = ({ version, events }: Pick<Account, 'version' | 'events'>): string =>
+  `"${version}${events === 0 ? '' : `.${events.toString(36)}`}"`;
