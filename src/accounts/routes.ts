@@ -4,6 +4,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { akinon, char, email, type FieldKind, readFields, refusals } from '../platform/drf.ts';
 import { refuse } from '../platform/failure.ts';
 import { type Answer, type Incoming, ok, type Route, route } from '../platform/http.ts';
+import { object, text, textOrNull } from '../platform/schema.ts';
 import { throttle } from '../platform/throttle.ts';
 import { anyone, customer, guest } from './callers.ts';
 import { csrfCookie, csrfPair } from './csrf.ts';
@@ -20,19 +21,11 @@ export const password: FieldKind<string> = {
   },
 };
 
-const object = (title: string, properties: Record<string, object>, required: string[] = []): object => ({
-  title,
-  type: 'object',
-  ...(required.length > 0 ? { required } : {}),
-  properties,
-});
-
 /** Longer than writing a link takes (3 ms here). */
 const RESET_MILLISECONDS = 50;
 
-const text = { type: 'string' };
-const keySchema = object('Key', { key: text, redirect_url: { type: ['string', 'null'] } }, ['key', 'redirect_url']);
-const detailSchema = object('Detail', { detail: text }, ['detail']);
+export const keySchema = object({ key: text, redirect_url: textOrNull }, 'Key');
+export const detailSchema = object({ detail: text }, 'Detail');
 const common = { dialect: akinon, tag: 'Sign-in' } as const;
 
 /** The answer that signs somebody in: the key for the body, cookies for session and CSRF, both new. */
@@ -71,7 +64,7 @@ export const accountRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'The token',
-        schema: object('CsrfToken', { csrf_token: text }, ['csrf_token']),
+        schema: object({ csrf_token: text }, 'CsrfToken'),
         example: { csrf_token: 'Hn3…' },
       },
     },
@@ -90,7 +83,7 @@ export const accountRoutes: readonly Route[] = [
     summary: 'Sign in',
     body: {
       required: true,
-      schema: object('Login', { email: email.schema, password: password.schema }, ['email', 'password']),
+      schema: object({ email: email.schema, password: password.schema }, 'Login'),
       example: { email: 'ada@example.com', password: 'demo-assent-2026' },
     },
     answers: {
@@ -143,9 +136,8 @@ export const accountRoutes: readonly Route[] = [
     body: {
       required: true,
       schema: object(
-        'PasswordChange',
         { old_password: password.schema, new_password1: password.schema, new_password2: password.schema },
-        ['old_password', 'new_password1', 'new_password2'],
+        'PasswordChange',
       ),
       example: {
         old_password: 'demo-assent-2026',
@@ -178,7 +170,7 @@ export const accountRoutes: readonly Route[] = [
     description: 'The answer is the same whether or not the address has an account.',
     body: {
       required: true,
-      schema: object('PasswordReset', { email: email.schema }, ['email']),
+      schema: object({ email: email.schema }, 'PasswordReset'),
       example: { email: 'ada@example.com' },
     },
     answers: {
@@ -204,11 +196,13 @@ export const accountRoutes: readonly Route[] = [
     summary: 'Set a new password with the token of a mailed link',
     body: {
       required: true,
-      schema: object(
-        'PasswordResetConfirm',
-        { uid: text, token: text, new_password1: password.schema, new_password2: password.schema },
-        ['token', 'new_password1', 'new_password2'],
-      ),
+      schema: {
+        title: 'PasswordResetConfirm',
+        type: 'object',
+        // `uid` is what clients of django-rest-auth send along; the token alone says whose it is.
+        required: ['token', 'new_password1', 'new_password2'],
+        properties: { uid: text, token: text, new_password1: password.schema, new_password2: password.schema },
+      },
       example: { uid: '1042', token: '5f…', new_password1: 'a-much-better-one', new_password2: 'a-much-better-one' },
     },
     answers: {

@@ -1,12 +1,14 @@
 /** What operators do over HTTP: settings, the messages of the console providers, accounts, companies. */
 import Type from 'typebox';
 import { operator } from '../accounts/callers.ts';
+import { channels } from '../consent/channels.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { email as emailKind } from '../platform/drf.ts';
 import { fail, refuse } from '../platform/failure.ts';
 import { ok, type Route, route } from '../platform/http.ts';
 import { checkSchema, own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
+import { flag, flagOrNull, integer, object, text, textOrNull, time } from '../platform/schema.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from '../platform/settings.ts';
 import { allCompanies, createCompany } from '../staff/companies.ts';
 import { findAccounts, readAccount } from './accounts.ts';
@@ -53,21 +55,44 @@ const page = (items: object): object => ({
   properties: { items: { type: 'array', items }, next: { type: ['string', 'null'] } },
 });
 
-const accountSchema = { title: 'Account', type: 'object', required: ['id', 'email'], additionalProperties: true };
+const accountSchema = object(
+  {
+    id: integer,
+    email: text,
+    first_name: text,
+    last_name: text,
+    phone: textOrNull,
+    is_active: flag,
+    is_operator: flag,
+    invited: flag,
+    date_joined: time,
+    consents: object(Object.fromEntries(channels.map(({ flag: name }) => [name, flagOrNull]))),
+  },
+  'Account',
+);
 const accountExample = {
   id: 1042,
   email: 'ada@example.com',
   first_name: 'Ada',
   last_name: 'Yılmaz',
   phone: '+905321234567',
+  is_active: true,
   is_operator: false,
+  invited: false,
+  date_joined: '2026-11-21T08:00:00.000Z',
+  consents: { email_allowed: true, sms_allowed: false, whatsapp_allowed: false, call_allowed: null },
 };
-const companySchema = {
-  title: 'CompanyRecord',
-  type: 'object',
-  required: ['id', 'name', 'active', 'owner', 'shops'],
-  additionalProperties: true,
-};
+const names = { type: 'object', additionalProperties: text };
+const companySchema = object(
+  {
+    id: integer,
+    name: names,
+    active: flag,
+    owner: textOrNull,
+    shops: { type: 'array', items: object({ id: integer, name: names, active: flag }) },
+  },
+  'CompanyRecord',
+);
 const companyExample = {
   id: 15,
   name: { en: 'Usta Bakery' },
@@ -216,11 +241,8 @@ export const adminRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'Changes',
-        schema: page({
-          type: 'object',
-          required: ['value', 'previous', 'changed_at', 'changed_by'],
-          additionalProperties: true,
-        }),
+        // A value is whatever the setting's own type is; null is its default.
+        schema: page(object({ value: {}, previous: {}, changed_at: time, changed_by: text })),
         example: {
           items: [{ value: 300, previous: 180, changed_at: '2026-11-21T08:00:00.000Z', changed_by: 'operator:1' }],
           next: null,

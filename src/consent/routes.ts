@@ -3,6 +3,7 @@ import { guest, operator } from '../accounts/callers.ts';
 import { akinon, boolean, char, type FieldRule, integer, readFields, refusals } from '../platform/drf.ts';
 import { empty, ok, type Route, route } from '../platform/http.ts';
 import { own, problems, queryInteger, queryText } from '../platform/problem.ts';
+import { object, text, textOrNull, time } from '../platform/schema.ts';
 import { stateForBasket } from './baskets.ts';
 import { channels, type Flags } from './channels.ts';
 import { listEvents } from './events.ts';
@@ -90,21 +91,23 @@ export const consentRoutes: readonly Route[] = [
           properties: {
             items: {
               type: 'array',
-              items: {
-                type: 'object',
-                required: [
-                  'id',
-                  'kind',
-                  'channel',
-                  'recipient',
-                  'purpose',
-                  'source',
-                  'occurred_at',
-                  'recorded_at',
-                  'account',
-                ],
-                additionalProperties: true,
-              },
+              items: object(
+                {
+                  id: text,
+                  kind: text,
+                  channel: text,
+                  recipient: textOrNull,
+                  purpose: text,
+                  source: text,
+                  actor: text,
+                  account: { type: ['integer', 'null'] },
+                  occurred_at: time,
+                  recorded_at: time,
+                  evidence: { type: ['object', 'null'] },
+                  position: { type: ['integer', 'null'] },
+                },
+                'ConsentEvent',
+              ),
             },
             next: { type: ['string', 'null'] },
           },

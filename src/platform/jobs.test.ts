@@ -14,45 +14,51 @@ afterAll(async () => {
   await kit.close();
 });
 
-/** A worker whose only task is told to the test. */
-async function work(task: string): Promise<{ done: () => Promise<Payload> }> {
-  const seen: Payload[] = [];
-  const waiting: ((payload: Payload) => void)[] = [];
-  const note = async (payload: Payload): Promise<void> => {
-    const next = waiting.shift();
-    if (next === undefined) seen.push(payload);
-    else next(payload);
+/** Starts a worker with one task. @returns what resolves with the payload of its first job, which `until` holds up */
+async function work(task: string, until: Promise<void> = Promise.resolve()): Promise<Promise<Payload>[]> {
+  const { promise, resolve } = Promise.withResolvers<Payload>();
+  const run = async (_ctx: unknown, payload: Payload): Promise<void> => {
+    resolve(payload);
+    await until;
   };
-  workers.push(await startWorker(kit.ctx, kit.connection, { [task]: (_ctx, payload) => note(payload) }, []));
-  return {
-    done: () => {
-      const payload = seen.shift();
-      return payload === undefined ? new Promise((done) => waiting.push(done)) : Promise.resolve(payload);
-    },
-  };
+  workers.push(await startWorker(kit.ctx, kit.connection, { [task]: run }, []));
+  // In a list, or it would be awaited on the way out.
+  return [promise];
 }
 
 test('a job that a killed process held, and its queue, are taken up by the next worker at once', async () => {
   await enqueue(kit.ctx, 'orphan', { account: 1 }, { queue: 'sms:1' });
   await kit.rows(`update graphile_worker._private_jobs set locked_at = now(), locked_by = 'pool-dead', attempts = 1`);
   await kit.rows(`update graphile_worker._private_job_queues set locked_at = now(), locked_by = 'pool-dead'`);
-  const worker = await work('orphan');
-  expect(await worker.done()).toEqual({ account: 1 });
+  const [job] = await work('orphan');
+  expect(await job).toEqual({ account: 1 });
 });
 
-test('a job that a living worker holds stays with it', async () => {
-  const [holder] = await kit.rows<{ name: string }>(`
-    with name as (select 'pool-living'::text as name)
-    select name from name, pg_advisory_lock(hashtext('assent.worker'), hashtext(name))`);
-  expect(holder).toEqual({ name: 'pool-living' });
+test('a job that a living worker holds stays with it when another one starts', async () => {
+  const { promise: until, resolve: release } = Promise.withResolvers<void>();
+  const [held] = await work('slow', until);
+  await enqueue(kit.ctx, 'slow', { account: 2 });
+  expect(await held).toEqual({ account: 2 });
+  const holders = (): Promise<object[]> =>
+    kit.rows(`
+      select j.locked_by, j.attempts from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id
+       where t.identifier = 'slow'`);
+  const before = await holders();
+  // Once the second worker does its first job, it has looked for jobs of the dead.
+  const [other] = await work('slow_sibling');
+  await enqueue(kit.ctx, 'slow_sibling', { account: 3 });
+  expect(await other).toEqual({ account: 3 });
+  expect(before).toEqual([{ locked_by: expect.stringMatching(/^pool-/), attempts: 1 }]);
+  expect(await holders()).toEqual(before);
+  release();
 });
 
 test('a worker whose connections broke goes on by itself', async () => {
-  const worker = await work('afterwards');
-  const [{ ended }] = await kit.rows<{ ended: number }>(`
-    select count(pg_terminate_backend(pid))::int as ended from pg_stat_activity
-     where datname = current_database() and application_name like 'assent worker%'`) as [{ ended: number }];
-  expect(ended).toBeGreaterThanOrEqual(2);
-  await enqueue(kit.ctx, 'afterwards', { account: 2 });
-  expect(await worker.done()).toEqual({ account: 2 });
+  const [job] = await work('afterwards');
+  const [ended] = await kit.rows<{ count: number }>(`
+    select count(pg_terminate_backend(pid))::int as count from pg_stat_activity
+     where datname = current_database() and application_name like 'assent worker%'`);
+  expect(ended!.count).toBeGreaterThanOrEqual(2);
+  await enqueue(kit.ctx, 'afterwards', { account: 4 });
+  expect(await job).toEqual({ account: 4 });
 });

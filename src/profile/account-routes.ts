@@ -2,12 +2,22 @@
 import { createHash } from 'node:crypto';
 import { customer, guest } from '../accounts/callers.ts';
 import { hashPassword, passwordComplaints } from '../accounts/passwords.ts';
-import { password, signedInAnswer } from '../accounts/routes.ts';
+import { detailSchema, keySchema, password, signedInAnswer } from '../accounts/routes.ts';
 import { channels, shownFlags } from '../consent/channels.ts';
 import { MAX_BIGINT } from '../consent/routes.ts';
 import { akinon, boolean, char, email, type FieldRule, integer, readFields, refusals } from '../platform/drf.ts';
 import { refuse } from '../platform/failure.ts';
 import { ok, type Route, route } from '../platform/http.ts';
+import {
+  flag,
+  flagOrNull,
+  object,
+  text,
+  textOrNull,
+  time,
+  timeOrNull,
+  integer as wholeNumber,
+} from '../platform/schema.ts';
 import { evidenceOf, flagsAmong, phoneAmong } from './changes.ts';
 import { confirmEmail, requestEmailChange } from './email-change.ts';
 import { register } from './registration.ts';
@@ -37,8 +47,32 @@ const bodySchema = {
   ),
 };
 
-const detail = { title: 'Detail', type: 'object', required: ['detail'], properties: { detail: { type: 'string' } } };
 const common = { dialect: akinon, tag: 'Account' } as const;
+
+const currentUser = object(
+  {
+    pk: wholeNumber,
+    first_name: text,
+    last_name: text,
+    phone: textOrNull,
+    email: text,
+    email_allowed: flag,
+    sms_allowed: flag,
+    call_allowed: flagOrNull,
+    attributes: { type: 'object', additionalProperties: true },
+    hashed_email: text,
+    date_joined: time,
+    last_login: timeOrNull,
+    gender: textOrNull,
+    date_of_birth: textOrNull,
+    is_email_verified: flag,
+    // Known to Akinon's clients, not to Assent.
+    segment: { type: 'null' },
+    client_type: text,
+    selected_address: { type: 'null' },
+  },
+  'CurrentUser',
+);
 
 export const accountProfileRoutes: readonly Route[] = [
   route({
@@ -66,12 +100,7 @@ export const accountProfileRoutes: readonly Route[] = [
     answers: {
       201: {
         description: 'Signed up and in',
-        schema: {
-          title: 'Key',
-          type: 'object',
-          required: ['key', 'redirect_url'],
-          properties: { key: { type: 'string' }, redirect_url: { type: ['string', 'null'] } },
-        },
+        schema: keySchema,
         example: { key: 'k5…', redirect_url: null },
       },
       ...refusals(400, 403, 413, 415, 429),
@@ -113,8 +142,27 @@ export const accountProfileRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'The account',
-        schema: { title: 'CurrentUser', type: 'object', required: ['pk', 'email'], additionalProperties: true },
-        example: { pk: 1042, first_name: 'Ada', last_name: 'Yılmaz', email: 'ada@example.com' },
+        schema: currentUser,
+        example: {
+          pk: 1042,
+          first_name: 'Ada',
+          last_name: 'Yılmaz',
+          phone: '05321234567',
+          email: 'ada@example.com',
+          email_allowed: true,
+          sms_allowed: false,
+          call_allowed: null,
+          attributes: {},
+          hashed_email: 'b5fc85503bbd4d2a9bdbd9e2e2a1fb5a25d6fd4a4b1c8c2c1e0c1a4d9d5d4a58',
+          date_joined: '2024-01-01T00:00:00.000000Z',
+          last_login: '2026-11-21T08:00:00.000000Z',
+          gender: 'female',
+          date_of_birth: '1990-12-10',
+          is_email_verified: false,
+          segment: null,
+          client_type: 'default',
+          selected_address: null,
+        },
       },
       ...refusals(401),
     },
@@ -163,7 +211,7 @@ export const accountProfileRoutes: readonly Route[] = [
       example: { email: 'ada.yilmaz@example.com', password: 'demo-assent-2026' },
     },
     answers: {
-      200: { description: 'Taken', schema: detail, example: { detail: 'Confirmation e-mail sent.' } },
+      200: { description: 'Taken', schema: detailSchema, example: { detail: 'Confirmation e-mail sent.' } },
       ...refusals(400, 401, 403, 413, 415, 429),
     },
     async run(ctx, request) {
@@ -196,7 +244,7 @@ export const accountProfileRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'The address counts from now on',
-        schema: detail,
+        schema: detailSchema,
         example: { detail: 'E-mail address confirmed.' },
       },
       ...refusals(400, 403, 413, 415, 429),

@@ -9,8 +9,8 @@ import { type FieldRule, readFields } from '../platform/drf.ts';
 import { type Complaint, Failure, refuse } from '../platform/failure.ts';
 import type { Incoming, Request } from '../platform/http.ts';
 import { storePicture } from './avatar.ts';
-import { avatarUrl, profileColumns, profileNames, profileRules } from './fields.ts';
 import type { ProfileChange } from './decide.ts';
+import { avatarUrl, profileColumns, profileNames, profileRules } from './fields.ts';
 
 /** How we know that somebody said something: kept with each consent event. */
 export function evidenceOf(incoming: Incoming, more: Evidence = {}): Evidence {

@@ -64,7 +64,7 @@ export function compiler(document: Json): Ajv2020 {
   const ajv = new Ajv2020({
     strict: true,
     allowUnionTypes: true,
-    strictRequired: false,
+    strictRequired: true,
     allErrors: true,
     validateFormats: true,
   });
