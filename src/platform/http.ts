@@ -276,7 +276,8 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
       answerHeaders['content-type'] ??= dialect.jsonType;
       payload = dialect.stringify(body);
     }
-    if (status !== 204) answerHeaders['content-length'] = String(Buffer.byteLength(payload));
+    // 204 and 304 have no body to measure (RFC 9110, 8.6).
+    if (status !== 204 && status !== 304) answerHeaders['content-length'] = String(Buffer.byteLength(payload));
     reply.hijack();
     reply.raw.writeHead(status, answerHeaders);
     reply.raw.end(payload);

@@ -34,7 +34,20 @@ const poolFor = (connection: Connection, max: number): pg.Pool => {
   // A connection that breaks is replaced; what it was doing hears of it by itself.
   pool.on('error', () => {});
   pool.on('connect', (client) => void client.on('error', () => {}));
-  return pool;
+  // The library's listener gives a client back twice when its connection breaks while it stops, and leaves the error of
+  // that to nobody, which ends the process.
+  const connect = pool.connect.bind(pool);
+  const patient = (callback?: Parameters<typeof pool.connect>[0]): unknown => {
+    if (callback === undefined) return connect();
+    return connect((error, client, release) => {
+      let released = false;
+      callback(error, client, (how) => {
+        if (!released) release(how);
+        released = true;
+      });
+    });
+  };
+  return Object.assign(pool, { connect: patient as typeof pool.connect });
 };
 
 /** The library's lines become ours; its chatter about each job stays at debug. */
@@ -197,7 +210,7 @@ export async function startWorker(
         failing = false;
         await Promise.race([shift.over, stopped]);
         await shift.end();
-        shift = undefined;
+        break;
       } catch (error) {
         // Once, not twice a second of an outage.
         if (!failing) ctx.log.warn({ err: error }, 'jobs wait for the database');
