@@ -1,0 +1,161 @@
+/** The commands, each as a process of its own, beside the service of the kit on the same database. */
+import { execFile } from 'node:child_process';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createKit, type Kit, PASSWORD } from '../kit.ts';
+
+let kit: Kit;
+let address: string;
+
+beforeAll(async () => {
+  kit = await createKit();
+  const { host, port, user, password, database } = kit.connection as Record<string, string>;
+  address = `postgres:///${database}?host=${encodeURIComponent(host!)}&port=${port}&user=${user}${password ? `&password=${password}` : ''}`;
+});
+afterAll(() => kit.close());
+
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+const assent = (args: string[], env: Record<string, string> = {}): Promise<Ran> =>
+  new Promise((done) => {
+    const secret = 'a secret key of the tests, and of nothing else';
+    execFile(
+      process.execPath,
+      ['src/main.ts', ...args],
+      { env: { PATH: process.env['PATH'], DATABASE_URL: address, SECRET_KEY: secret, ...env } },
+      (error, out, err) => done({ code: error === null ? 0 : Number(error.code), out, err }),
+    );
+  });
+
+describe('commands', () => {
+  test('operator create makes an operator who can sign in, shows a random password once, and lifts an existing account', async () => {
+    const made = await assent(['operator', 'create', 'first@example.com']);
+    expect(made).toMatchObject({ code: 0, err: 'Made the operator first@example.com.\n' });
+    const password = /^password: ([0-9a-f]{24})\n$/.exec(made.out)![1]!;
+    const first = await kit.signIn('first@example.com', password);
+    expect((await first.send('GET', '/v1/settings')).status).toBe(200);
+
+    const ada = await kit.signUp();
+    expect((await ada.send('GET', '/v1/settings')).status).toBe(403);
+    const lifted = await assent(['operator', 'create', ada.email]);
+    expect(lifted).toEqual({
+      code: 0,
+      out: '',
+      err: `${ada.email} is an operator now; the account was there already.\n`,
+    });
+    expect((await ada.send('GET', '/v1/settings')).status).toBe(200);
+    expect(await kit.signIn(ada.email, PASSWORD)).toBeDefined();
+  });
+
+  test('operator create refuses what is no address and a password that is too short', async () => {
+    expect(await assent(['operator', 'create', 'nobody'])).toEqual({
+      code: 1,
+      out: '',
+      err: 'nobody is not an e-mail address.\n',
+    });
+    expect(await assent(['operator', 'create', 'x@example.com', '--password', 'short'])).toEqual({
+      code: 1,
+      out: '',
+      err: 'This password is too short. It must contain at least 8 characters.\n',
+    });
+    expect(await kit.rows('select id from account where email = $1', 'x@example.com')).toEqual([]);
+  });
+
+  test('key create prints a key that works within its scopes, and only there', async () => {
+    const { code, out } = await assent(['key', 'create', 'crm', '--scopes', 'settings']);
+    expect(code).toBe(0);
+    const headers = { authorization: `Bearer ${out.trim()}` };
+    expect((await kit.send('GET', '/v1/settings', { headers })).status).toBe(200);
+    expect((await kit.send('GET', '/v1/accounts', { headers })).status).toBe(403);
+    const { code: bad, err } = await assent(['key', 'create', 'crm', '--scopes', 'everything']);
+    expect([bad, err]).toEqual([
+      1,
+      'Unknown scope everything. Known: settings, outbox, consents, accounts, companies, or * for all.\n',
+    ]);
+  });
+
+  test('settings set changes, refuses with the reason, keeps the history', async () => {
+    expect(JSON.parse((await assent(['settings', 'set', 'SMS_OTP_EXPIRE_TIME', '240'])).out)).toMatchObject({
+      name: 'SMS_OTP_EXPIRE_TIME',
+      value: 240,
+      default: 180,
+      changed_by: 'command',
+    });
+    const refused = await assent(['settings', 'set', 'SMS_OTP_EXPIRE_TIME', '"soon"']);
+    expect([refused.code, refused.out]).toEqual([1, '']);
+    expect(refused.err).toContain('value');
+    expect(await assent(['settings', 'get', 'NO_SUCH'])).toMatchObject({ code: 1, err: 'Not found.\n' });
+    await assent(['settings', 'reset', 'SMS_OTP_EXPIRE_TIME']);
+    expect(JSON.parse((await assent(['settings', 'history', 'SMS_OTP_EXPIRE_TIME'])).out)).toMatchObject([
+      { value: null, previous: 240 },
+      { value: 240, previous: null },
+    ]);
+  });
+
+  test('company and client create what the back office needs', async () => {
+    const company = JSON.parse(
+      (await assent(['company', 'create', 'Usta Bakery', '--owner', 'owner@example.com', '--shop', 'Moda'])).out,
+    );
+    expect(company).toMatchObject({
+      name: { en: 'Usta Bakery' },
+      owner: 'owner@example.com',
+      shops: [{ name: { en: 'Moda' } }],
+    });
+    expect(await assent(['client', 'create', 'till', '--password-grant'])).toMatchObject({
+      code: 0,
+      err: 'Made the client till.\n',
+    });
+    expect(await assent(['client', 'create', 'till'])).toMatchObject({
+      code: 1,
+      err: 'There is a client till already.\n',
+    });
+  });
+
+  test('doctor finds what is right and what is not', async () => {
+    const good = await assent(['doctor', '--json']);
+    const findings = JSON.parse(good.out) as { name: string; ok: boolean }[];
+    expect(Object.fromEntries(findings.map(({ name, ok }) => [name, ok]))).toMatchObject({
+      node: true,
+      environment: true,
+      database: true,
+      clock: true,
+      operators: true,
+      jobs: true,
+      ledger: true,
+    });
+    const other = await assent(['doctor'], { SECRET_KEY: 'another key of more than thirty-two characters' });
+    expect(other.code).toBe(1);
+    expect(other.out).toMatch(/FAIL {2}database +SECRET_KEY is not the one this database was made with/);
+    const half = await assent(['doctor'], { DATABASE_URL: '' });
+    expect(half.out).toMatch(/FAIL {2}environment +DATABASE_URL is set but empty/);
+  });
+
+  test('ledger verify holds, and names the line that was changed', async () => {
+    const ada = await kit.signUp({ email_allowed: true });
+    await kit.verify();
+    expect((await assent(['ledger', 'verify'])).out).toMatch(
+      /^The ledger holds: \d+ lines in \d+ seals, 0 not yet sealed\.\n$/,
+    );
+    await kit.rows('alter table consent_event disable trigger append_only');
+    await kit.rows('update consent_event set channel = $1 where account = $2', 'sms', ada.id);
+    const broken = await assent(['ledger', 'verify']);
+    expect([broken.code, broken.out]).toEqual([
+      1,
+      expect.stringMatching(/^line \d+ \(event [0-9a-f-]{36}\) was changed\n$/),
+    ]);
+  });
+
+  test('migrate says that nothing is missing, and a newer schema is refused', async () => {
+    expect(await assent(['migrate'])).toMatchObject({ code: 0, err: 'The schema is up to date.\n' });
+    await kit.rows("insert into migration (number, name) values (9999, '9999_from_the_future.sql')");
+    const { code, err } = await assent(['migrate']);
+    expect(code).toBe(1);
+    expect(err).toMatch(
+      /^The database is at migration 9999_from_the_future\.sql, which this version of Assent does not know/,
+    );
+    await kit.rows('delete from migration where number = 9999');
+  });
+});
