@@ -45,8 +45,10 @@ async function seed(db: Database, accounts: number): Promise<void> {
 const pgbenchScript = (accounts: number): string => `
 \\set n random(1, ${accounts})
 \\set name random(1, 1000000)
+\\set allowed random(0, 1)
 with me as (
-  select a.id, a.phone_point, case when s2.state = 'granted' then 'withdrawn' else 'granted' end as next
+  select a.id, a.phone_point, case :allowed when 1 then 'granted' else 'withdrawn' end as next,
+         (s2.state is not distinct from 'granted') <> (:allowed = 1) as turns
     from session s join account a on a.id = s.account and a.is_active
     left join consent_state s2 on s2.contact_point = a.phone_point and s2.channel = 'sms' and s2.purpose = 'marketing'
    where s.key_hash = sha256(('bench' || lpad(:n::text, 20, '0'))::bytea) and s.expires_at > now()
@@ -55,7 +57,7 @@ with me as (
 ), event as (
   insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash)
   select gen_random_uuid(), phone_point, id, 'sms', 'marketing', case next when 'granted' then 'grant' else 'withdraw' end, now(), now(), 'account',
-         'account:' || id, sha256('evidence'), sha256('line') from me returning id, contact_point, occurred_at
+         'account:' || id, sha256('evidence'), sha256('line') from me where turns returning id, contact_point, occurred_at
 ), known as (
   insert into consent_evidence select id, '\\x00112233445566778899aabbccddeeff', '{"ip":"127.0.0.1","request":"bench","session":"bench"}' from event
 ), queued as (

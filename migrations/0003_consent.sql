@@ -13,11 +13,12 @@ create table consent_event (
   recorded_at timestamptz not null,
   source text not null,
   actor text not null,
-  idempotency_key text unique,
+  idempotency_key text,
   -- Salted SHA-256 of the evidence: the line stays provable after the evidence is erased.
   commitment bytea not null,
   hash bytea not null
 );
+create unique index consent_event_idempotency_key on consent_event (idempotency_key) where idempotency_key is not null;
 create index consent_event_account on consent_event (account, id desc);
 create index consent_event_point on consent_event (contact_point, id desc);
 

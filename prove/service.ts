@@ -29,7 +29,7 @@ export class Service {
   readonly #plant: string | undefined;
   #process: ChildProcess | undefined;
   #url = '';
-  /** What it printed last, without the codes. */
+  /** What it told the terminal last, without the codes. */
   readonly #said: string[] = [];
 
   private constructor(folder: string, plant: string | undefined) {
@@ -53,9 +53,9 @@ export class Service {
     return this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
-  /** The last lines it printed. */
+  /** The last lines it told the terminal. */
   get said(): string {
-    return this.#said.slice(-12).join('\n');
+    return this.#said.slice(-40).join('\n');
   }
 
   get #environment(): NodeJS.ProcessEnv {
@@ -74,7 +74,7 @@ export class Service {
     const preload = this.#plant === undefined ? [] : ['--import', this.#plant];
     const child = spawn(process.execPath, [...preload, MAIN, 'serve', ...options], {
       env: this.#environment,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.#process = child;
     const ready = new Promise<string>((done, failed) => {
@@ -85,7 +85,7 @@ export class Service {
         const url = /Assent is ready: (http:\S+)/.exec(line)?.[1];
         if (url !== undefined) done(url);
       };
-      for (const stream of [child.stdout, child.stderr]) this.#hear(stream, listen);
+      this.#hear(child.stderr, listen);
     });
     this.#url = await Promise.race([
       ready,

@@ -13,6 +13,8 @@ const settingNames = ['BASKET_CONSENT_TTL', 'PASSWORD_RESET_AGE', 'EMAIL_CHANGE_
 
 /** How long the service may take to answer again once its engine has died. */
 const RECOVERY = 10_000;
+/** No 503 for so long, and it is well. */
+const WELL = 700;
 
 /** What was seen since the engine was killed. */
 export interface Outage {
@@ -122,10 +124,12 @@ export class Load {
     this.#stopped = true;
   }
 
-  /** Resolves when writes are acknowledged after the engine's death; notes a fault when none is for long. */
+  /** Resolves when the service has been well again for a while; notes a fault when that takes too long. */
   async recovery(outage: Outage): Promise<void> {
-    while (outage.recovered === undefined) {
-      if (performance.now() - outage.killedAt > RECOVERY) {
+    for (;;) {
+      const since = performance.now() - outage.killedAt;
+      if (outage.recovered !== undefined && since > outage.recovered + WELL) return;
+      if (outage.recovered === undefined && since > RECOVERY) {
         this.book.fault(`no write was acknowledged within ${RECOVERY / 1000} s after the engine died`);
         return;
       }

@@ -162,6 +162,8 @@ export function openDatabase(options: DatabaseOptions): Database {
   } as pg.PoolConfig);
   // A connection that breaks while idle is simply replaced.
   pool.on('error', () => {});
+  // On its way from the pool to a transaction a connection has no other listener, and may break in that very moment.
+  pool.on('connect', (client) => void client.on('error', () => {}));
 
   const ask = async (client: pg.Pool | pg.PoolClient, statement: Statement): Promise<pg.QueryResult> => {
     try {

@@ -210,7 +210,7 @@ export async function startWorker(
         failing = false;
         await Promise.race([shift.over, stopped]);
         await shift.end();
-        break;
+        shift = undefined;
       } catch (error) {
         // Once, not twice a second of an outage.
         if (!failing) ctx.log.warn({ err: error }, 'jobs wait for the database');
