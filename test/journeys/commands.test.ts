@@ -8,7 +8,7 @@ let address: string;
 
 beforeAll(async () => {
   kit = await createKit();
-  const { host, port, user, password, database } = kit.connection as Record<string, string>;
+  const { host, port, user, password, database } = kit.connection as unknown as Record<string, string>;
   address = `postgres:///${database}?host=${encodeURIComponent(host!)}&port=${port}&user=${user}${password ? `&password=${password}` : ''}`;
 });
 afterAll(() => kit.close());
