@@ -26,15 +26,15 @@ async function seed(db: Database, accounts: number): Promise<void> {
   const statements = [
     `insert into contact_point (kind, value, address_hash, created_at)
      select kind, kind || n, sha256((kind || n)::bytea), now() from generate_series(1, $1) n, (values ('email'), ('phone')) k (kind) order by n, kind`,
-    `insert into account (id, email, first_name, last_name, phone, phone_e164, language_code, email_point, phone_point, date_joined)
-     select n, 'person' || n || '@example.com', 'Ada', 'Yılmaz', '0532' || lpad(n::text, 7, '0'), '+90532' || lpad(n::text, 7, '0'), 'tr', e.id, p.id, now()
+    `insert into account (id, email, email_key, first_name, last_name, phone, phone_e164, language_code, email_point, phone_point, date_joined)
+     select n, 'person' || n || '@example.com', 'person' || n || '@example.com', 'Ada', 'Yılmaz', '0532' || lpad(n::text, 7, '0'), '+90532' || lpad(n::text, 7, '0'), 'tr', e.id, p.id, now()
        from generate_series(1, $1) n join contact_point e on e.value = 'email' || n join contact_point p on p.value = 'phone' || n`,
     `insert into session (key_hash, kind, account, family, created_at, expires_at)
      select sha256(('bench' || lpad(n::text, 20, '0'))::bytea), 'cookie', n, gen_random_uuid(), now(), now() + interval '1 day' from generate_series(1, $1) n`,
     `insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash)
      select gen_random_uuid(), case channel when 'email' then email_point else phone_point end, id, channel, 'marketing', 'grant', now(), now(), 'import', 'bench',
             sha256('e'), sha256((id || channel)::bytea) from account, (values ('email'), ('sms')) c (channel) where id <= $1`,
-    `insert into consent_state select contact_point, channel, purpose, 'granted', occurred_at, id from consent_event where $1 > 0`,
+    `insert into consent_state select contact_point, channel, purpose, 'granted', occurred_at, id, account from consent_event where $1 > 0`,
   ];
   for (const statement of statements) await db.run(prepared(statement, accounts));
   for (const table of ['contact_point', 'account', 'session', 'consent_event', 'consent_state'])
@@ -47,8 +47,8 @@ const pgbenchScript = (accounts: number): string => `
 \\set name random(1, 1000000)
 \\set allowed random(0, 1)
 with me as (
-  select a.id, a.phone_point, case :allowed when 1 then 'granted' else 'withdrawn' end as next,
-         (s2.state is not distinct from 'granted') <> (:allowed = 1) as turns
+  select a.id, a.phone_point, case :allowed::int when 1 then 'granted' else 'withdrawn' end as next,
+         (s2.state is not distinct from 'granted') <> (:allowed::int = 1) as turns
     from session s join account a on a.id = s.account and a.is_active
     left join consent_state s2 on s2.contact_point = a.phone_point and s2.channel = 'sms' and s2.purpose = 'marketing'
    where s.key_hash = sha256(('bench' || lpad(:n::text, 20, '0'))::bytea) and s.expires_at > now()
@@ -63,8 +63,8 @@ with me as (
 ), queued as (
   insert into ledger_unsealed select id from event
 )
-insert into consent_state as s select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id from event e, me
-on conflict (contact_point, channel, purpose) do update set state = excluded.state, since = excluded.since, event = excluded.event;
+insert into consent_state as s select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id, me.id from event e, me
+on conflict (contact_point, channel, purpose) do update set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account;
 `;
 
 function findPgbench(): string | undefined {

@@ -40,6 +40,8 @@ create table consent_state (
   state text not null check (state in ('pending', 'granted', 'withdrawn', 'expired', 'refused', 'suppressed')),
   since timestamptz not null,
   event uuid not null,
+  -- Whose word the deciding event was.
+  account bigint,
   primary key (contact_point, channel, purpose)
 ) with (fillfactor = 80);
 

@@ -22,7 +22,7 @@ const plants: Readonly<Record<string, { readonly what: string; readonly shows: '
 
 /** Limits of requests are not what is proven here. Codes do not expire, because a cycle takes its time. */
 const settings = [
-  'THROTTLING_SETTINGS={"login":null,"register":null,"user-permissions":null,"profile-update":null,"otp":null,"token":null}',
+  'THROTTLING_SETTINGS={"login":null,"register":null,"user-permissions":null,"profile-update":null,"otp":null,"token":null,"invite":null}',
   'SMS_BUDGET={"number_hour":null,"account_day":null,"address_hour":null,"country_day":null}',
   'SMS_OTP_EXPIRE_TIME=0',
 ].flatMap((setting) => ['--set', setting]);

@@ -1,6 +1,7 @@
 /** What only an operator at the machine can do: make operators, API keys and clients. */
 import { createAccount, findByEmail } from './accounts/accounts.ts';
 import { apiScopes } from './accounts/callers.ts';
+import { disown } from './accounts/invitations.ts';
 import { hashPassword, passwordComplaints } from './accounts/passwords.ts';
 import { type Ctx, transaction } from './platform/ctx.ts';
 import { sql, violated } from './platform/db.ts';
@@ -28,10 +29,16 @@ export async function createOperator(
   }
   const known = await findByEmail(ctx, email.value);
   if (known !== undefined) {
-    const hash = password === undefined ? null : await hashPassword(password);
-    await ctx.db.run(sql`
-      update account set is_operator = true, is_active = true, password = coalesce(${hash}, password) where id = ${known.id}`);
-    return { email: known.email, password: undefined, existed: true };
+    // Anybody can have registered the address: unless it is proven, its password is set anew.
+    const chosen = password ?? (known.proven ? undefined : randomKey(12));
+    const hash = chosen === undefined ? undefined : await hashPassword(chosen);
+    await transaction(ctx, async (tx) => {
+      if (hash !== undefined) await disown(tx, known.id, hash);
+      await tx.db.run(sql`
+        update account set is_operator = true, is_active = true, email_verified_at = coalesce(email_verified_at, ${ctx.clock.now()})
+         where id = ${known.id}`);
+    });
+    return { email: known.email, password: password === undefined ? chosen : undefined, existed: true };
   }
   const chosen = password ?? randomKey(12);
   await transaction(ctx, async (tx) =>
@@ -40,6 +47,7 @@ export async function createOperator(
       password: await hashPassword(chosen),
       language_code: 'en',
       is_operator: true,
+      proven: true,
     }),
   );
   return { email: email.value, password: password === undefined ? chosen : undefined, existed: false };

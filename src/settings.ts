@@ -22,18 +22,26 @@ const seconds = (description: string, fallback: number, minimum = 1): SettingRow
 /** Profile fields that USER_REQUIRED_FIELDS may name; `profile/fields.ts` is held to this list by a test. */
 const requirable = ['first_name', 'last_name', 'phone', 'date_of_birth', 'gender', 'language_code'] as const;
 
-/** Throttle scopes and their default windows. Room is left for clients that repeat a failed call three times. */
+/**
+ * Throttle scopes and their default windows. Room is left for clients that repeat a failed call three times. Callers are
+ * counted by account, else by client address; `byAddress`: by address also when somebody is signed in.
+ */
 const scopes = {
-  login: { count: 60, duration: 60 },
-  register: { count: 60, duration: 60 },
-  'user-permissions': { count: 120, duration: 60 },
+  login: { count: 60, duration: 60, byAddress: true },
+  register: { count: 60, duration: 60, byAddress: true },
+  'user-permissions': { count: 120, duration: 60, byAddress: true },
   'profile-update': { count: 120, duration: 60 },
   otp: { count: 60, duration: 60 },
-  token: { count: 60, duration: 60 },
-} as const;
+  token: { count: 60, duration: 60, byAddress: true },
+  invite: { count: 60, duration: 3600 },
+} as const satisfies Record<string, { count: number; duration: number; byAddress?: true }>;
 
 export type Scope = keyof typeof scopes;
 export const throttleScopes = Object.keys(scopes) as Scope[];
+export const countsAddresses = (scope: Scope): boolean => 'byAddress' in scopes[scope];
+const windows = Object.fromEntries(
+  throttleScopes.map((scope) => [scope, { count: scopes[scope].count, duration: scopes[scope].duration }]),
+);
 
 const limit = Type.Object(
   { count: Type.Integer({ minimum: 1 }), duration: Type.Integer({ minimum: 1, maximum: 86_400 }) },
@@ -94,7 +102,7 @@ export const settings = {
         additionalProperties: false,
       }),
     ),
-    fallback: scopes as Partial<Record<Scope, { count: number; duration: number } | null>>,
+    fallback: windows as Partial<Record<Scope, { count: number; duration: number } | null>>,
   }),
   PASSWORD_MIN_LENGTH: row({
     description: 'Shortest password accepted at registration and change, in characters.',

@@ -40,7 +40,15 @@ export interface NewAccount {
   readonly first_name?: string;
   readonly last_name?: string;
   readonly is_operator?: boolean;
+  /** The address is known to be theirs: an operator's word, or the demo's. */
+  readonly proven?: boolean;
 }
+
+/**
+ * An e-mail address as everything compares it: lookups, contact points and throttles. One fold, because two that differ
+ * in a letter let somebody guess at one account under many names. No locale; İ is an i.
+ */
+export const foldEmail = (email: string): string => email.normalize('NFKC').toLowerCase().replaceAll('\u0307', '');
 
 /**
  * Makes an account with its e-mail contact point.
@@ -49,12 +57,13 @@ export interface NewAccount {
  */
 export async function createAccount(ctx: Ctx, account: NewAccount): Promise<number> {
   const now = ctx.clock.now();
-  const [point] = await contactPoints(ctx, [{ kind: 'email', value: account.email.toLowerCase() }]);
+  const key = foldEmail(account.email);
+  const [point] = await contactPoints(ctx, [{ kind: 'email', value: key }]);
   try {
     const row = await ctx.db.one<{ id: number }>(sql`
-      insert into account (email, password, first_name, last_name, language_code, email_point, is_operator, date_joined)
-      values (${account.email}, ${account.password}, ${account.first_name ?? ''}, ${account.last_name ?? ''},
-              ${account.language_code}, ${point!.id}, ${account.is_operator ?? false}, ${now})
+      insert into account (email, email_key, password, first_name, last_name, language_code, email_point, is_operator, email_verified_at, date_joined)
+      values (${account.email}, ${key}, ${account.password}, ${account.first_name ?? ''}, ${account.last_name ?? ''},
+              ${account.language_code}, ${point!.id}, ${account.is_operator ?? false}, ${account.proven ? now : null}, ${now})
       returning id`);
     return row!.id;
   } catch (error) {
@@ -68,8 +77,9 @@ export const findByEmail = (
   ctx: Ctx,
   email: string,
 ): Promise<
-  { id: number; email: string; password: string | null; is_active: boolean; language_code: string } | undefined
+  | { id: number; email: string; password: string | null; is_active: boolean; language_code: string; proven: boolean }
+  | undefined
 > =>
   ctx.db.one(
-    sql`select id, email, password, is_active, language_code from account where lower(email) = lower(${email})`,
+    sql`select id, email, password, is_active, language_code, email_verified_at is not null as proven from account where email_key = ${foldEmail(email)}`,
   );

@@ -43,15 +43,19 @@ const looksLikeKey = (key: string): boolean => /^\w{16,128}$/.test(key);
 
 /** The account of the session cookie, CSRF guarded; undefined when there is none. */
 async function bySession(ctx: Ctx, incoming: Incoming): Promise<SignedIn | undefined> {
-  const keys = new Set(cookieNames.map((name) => incoming.cookies[name]).filter((key) => key !== undefined));
-  for (const key of keys) {
+  const { cookies } = incoming;
+  let sent = false;
+  for (const name of cookieNames) {
+    const key = cookies[name];
+    if (key === undefined || (sent && key === cookies[cookieNames[0]])) continue;
+    sent = true;
     const found = looksLikeKey(key) ? await signedIn(ctx, { key, kinds: ['cookie'] }) : undefined;
     if (found !== undefined) {
       guardCsrf(incoming, ctx.settings.get('CSRF_TRUSTED_ORIGINS'));
       return found;
     }
   }
-  if (keys.size > 0) forgetCookies(incoming);
+  if (sent) forgetCookies(incoming);
   return undefined;
 }
 

@@ -17,7 +17,7 @@ export const addressHash = (ctx: Ctx, kind: PointKind, value: string): Buffer =>
 
 /**
  * The points of these addresses, made where they are new, locked until the transaction ends. In the order asked for.
- * @param addresses e-mails in lower case, phone numbers in E.164
+ * @param addresses e-mails as `foldEmail` folds them, phone numbers in E.164
  */
 export async function contactPoints(
   ctx: Ctx,

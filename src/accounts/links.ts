@@ -3,6 +3,8 @@ import { randomUUID, timingSafeEqual } from 'node:crypto';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { enqueue } from '../platform/jobs.ts';
+import { countHit, throttled } from '../platform/throttle.ts';
+import { foldEmail } from './accounts.ts';
 
 export type LinkPurpose = 'password_reset' | 'email_change' | 'invitation';
 
@@ -20,9 +22,17 @@ export function linkToken(ctx: Ctx, { id, purpose }: Pick<MailLink, 'id' | 'purp
   return id.replaceAll('-', '') + ctx.keys.hash('link', purpose, id).subarray(0, 16).toString('hex');
 }
 
+/** Asked for again so soon, the link that is on its way is the answer. */
+const REPEAT_MILLISECONDS = 60_000;
+/** Mails that one address, or one account's wish for another address, can cause. */
+const MAILS = { count: 5, duration: 3600 };
+
 /**
- * Makes a link and the job that mails it, in the caller's transaction. An older unused link of the same purpose ends.
+ * Makes a link and the job that mails it, in the caller's transaction. An older unused link of the same purpose ends; one
+ * of the last minute, for the same address, stays and nothing is mailed.
  * @param seconds life of the link
+ * @param unsent makes the link and counts it, but mails nothing: nobody can ever open it
+ * @throws throttled when the address was mailed five times within the hour; a reset is passed over in silence instead
  */
 export async function sendLink(
   ctx: Ctx,
@@ -33,19 +43,42 @@ export async function sendLink(
     seconds: number;
     newEmail?: string;
     previousEmail?: string;
+    unsent?: boolean;
   },
 ): Promise<void> {
   const now = ctx.clock.now();
   const id = randomUUID();
   await ctx.db.transaction(async (db) => {
     const tx = { ...ctx, db };
-    await db.run(
-      sql`delete from mail_link where account = ${link.account} and purpose = ${link.purpose} and used_at is null`,
+    // Locked: of two requests at once the second sees the first one's link.
+    const account = await db.one<{ email_key: string }>(
+      sql`select email_key from account where id = ${link.account} for no key update`,
     );
+    const recent = await db.rows<{ new_email: string | null }>(sql`
+      select new_email from mail_link
+       where account = ${link.account} and purpose = ${link.purpose} and used_at is null and expires_at > ${now}
+         and created_at > ${new Date(now.getTime() - REPEAT_MILLISECONDS)}`);
+    const address = link.newEmail === undefined ? account!.email_key : foldEmail(link.newEmail);
+    if (recent.some(({ new_email }) => new_email === null || foldEmail(new_email) === address)) return;
+    // A counter for each purpose: shared, a reset's silence could be read from the answer to a change of address.
+    const counts = [await countHit(tx, `mail-${link.purpose}`, address, MAILS)];
+    // Whoever asks for a change names the address: without this they could name any number of them.
+    if (link.purpose === 'email_change') {
+      counts.push(await countHit(tx, 'mail-email_change-account', String(link.account), MAILS));
+    }
+    const full = counts.filter(({ over }) => over);
+    if (full.length > 0) {
+      if (link.purpose === 'password_reset') return;
+      throw throttled(Math.max(...full.map(({ resetSeconds }) => resetSeconds)));
+    }
+    // Marked and not deleted: the notice to the old address goes out whatever became of its link.
+    await db.run(sql`
+      update mail_link set used_at = ${now} where account = ${link.account} and purpose = ${link.purpose} and used_at is null`);
     await db.run(sql`
       insert into mail_link (id, purpose, account, new_email, previous_email, language, created_at, expires_at)
       values (${id}, ${link.purpose}, ${link.account}, ${link.newEmail ?? null}, ${link.previousEmail ?? null}, ${link.language},
               ${now}, ${new Date(now.getTime() + link.seconds * 1000)})`);
+    if (link.unsent) return;
     await enqueue(tx, 'send_mail', { mail: link.purpose, link: id });
     if (link.purpose === 'email_change') await enqueue(tx, 'send_mail', { mail: 'email_change_notice', link: id });
   });
@@ -62,14 +95,20 @@ export async function openLink(ctx: Ctx, token: string, purpose?: LinkPurpose): 
   return timingSafeEqual(Buffer.from(linkToken(ctx, link)), Buffer.from(token)) ? link : undefined;
 }
 
-/** Spends a link in the caller's transaction: of many that hold it, one does. */
-export const spendLink = async (ctx: Ctx, link: MailLink): Promise<boolean> =>
-  (await ctx.db.run(sql`
-    update mail_link set used_at = ${ctx.clock.now()} where id = ${link.id} and used_at is null`)) === 1;
+/**
+ * Spends a link in the caller's transaction: of many that hold it, one does. The account's row is locked first, as
+ * everybody does who ends links or sign-ins.
+ */
+export async function spendLink(ctx: Ctx, link: MailLink): Promise<boolean> {
+  await ctx.db.run(sql`select from account where id = ${link.account} for no key update`);
+  const spent = await ctx.db.run(sql`
+    update mail_link set used_at = ${ctx.clock.now()} where id = ${link.id} and used_at is null`);
+  return spent === 1;
+}
 
 /** Ends what was mailed to an account and not used yet. */
 export const endLinks = (ctx: Ctx, account: number): Promise<number> =>
-  ctx.db.run(sql`delete from mail_link where account = ${account} and used_at is null`);
+  ctx.db.run(sql`update mail_link set used_at = ${ctx.clock.now()} where account = ${account} and used_at is null`);
 
 /** Forgets links a week after their end. */
 export const sweepLinks = (ctx: Ctx): Promise<number> =>

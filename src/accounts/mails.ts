@@ -35,8 +35,9 @@ export function sendMail(mailer: Mailer, publicUrl: string): Task {
     const row = await ctx.db.one<Row>(sql`
       select l.id, l.purpose, l.account, l.new_email, l.previous_email, l.language, a.email
         from mail_link l join account a on a.id = l.account
-       where l.id = ${String(link)} and l.used_at is null and l.expires_at > ${ctx.clock.now()}`);
-    // Used, replaced or over meanwhile: nobody waits for it.
+       where l.id = ${String(link)}
+         and (${mail === 'email_change_notice'} or (l.used_at is null and l.expires_at > ${ctx.clock.now()}))`);
+    // Used, replaced or over meanwhile: nobody waits for it. A notice is no link: the old address is told in any case.
     if (row === undefined) return;
     const to = recipients[String(mail)]?.(row);
     if (to == null) throw new Error(`no mail is called ${String(mail)}`);

@@ -6,10 +6,19 @@ import { refuse } from '../platform/failure.ts';
 import { type Answer, type Incoming, ok, type Route, route } from '../platform/http.ts';
 import { object, text, textOrNull } from '../platform/schema.ts';
 import { throttle } from '../platform/throttle.ts';
+import { foldEmail } from './accounts.ts';
 import { anyone, customer, guest } from './callers.ts';
 import { csrfCookie, csrfPair } from './csrf.ts';
 import { closeFamily } from './sessions.ts';
-import { changePassword, checkCredentials, requestReset, resetPassword, startSession } from './sign-in.ts';
+import {
+  changePassword,
+  checkCredentials,
+  type Proof,
+  requestReset,
+  resetPassword,
+  signInBy,
+  startSession,
+} from './sign-in.ts';
 
 /** A password as it is: never trimmed, and bounded, because hashing a megabyte is an attack. */
 export const password: FieldKind<string> = {
@@ -28,9 +37,18 @@ export const keySchema = object({ key: text, redirect_url: textOrNull }, 'Key');
 export const detailSchema = object({ detail: text }, 'Detail');
 const common = { dialect: akinon, tag: 'Sign-in' } as const;
 
-/** The answer that signs somebody in: the key for the body, cookies for session and CSRF, both new. */
-export async function signedInAnswer(ctx: Ctx, incoming: Incoming, account: number, status: number): Promise<Answer> {
-  const { cookie, token } = await startSession(ctx, account);
+/**
+ * The answer that signs somebody in: the key for the body, cookies for session and CSRF, both new.
+ * @param who the proof of a password; an account's id where nobody was asked for one
+ */
+export async function signedInAnswer(
+  ctx: Ctx,
+  incoming: Incoming,
+  who: number | Proof,
+  status: number,
+): Promise<Answer> {
+  const { cookie, token } =
+    typeof who === 'number' ? await startSession(ctx, who) : await signInBy(ctx, who, (tx) => startSession(tx, who.id));
   const age = ctx.settings.get('SESSION_AGE');
   const secure = incoming.secure ? '; Secure' : '';
   const expires = new Date(ctx.clock.now().getTime() + age * 1000).toUTCString();
@@ -101,11 +119,12 @@ export const accountRoutes: readonly Route[] = [
       ]);
       const address = values['email'] as string;
       // Counted by address as well, so that many clients together guess no faster than one.
-      await throttle(ctx, 'login', `email:${address.toLowerCase()}`);
-      const account = await checkCredentials(ctx, address, values['password'] as string);
+      await throttle(ctx, 'login', `email:${foldEmail(address)}`);
+      const proof = await checkCredentials(ctx, address, values['password'] as string);
+      const answer = await signedInAnswer(ctx, request, proof, 200);
       // A new sign-in never continues an old one: its key is new, and the old session of this browser ends.
       if (request.actor.signedIn !== undefined) await closeFamily(ctx, request.actor.signedIn.family);
-      return signedInAnswer(ctx, request, account, 200);
+      return answer;
     },
   }),
   route({
@@ -180,7 +199,7 @@ export const accountRoutes: readonly Route[] = [
     async run(ctx, request) {
       const values = readFields(request.body, [{ name: 'email', kind: email, required: true }]);
       const address = values['email'] as string;
-      await throttle(ctx, 'login', `reset:${address.toLowerCase()}`);
+      await throttle(ctx, 'login', `reset:${foldEmail(address)}`);
       // The answer takes its time either way: whether a mail is written must not show in it.
       await Promise.all([requestReset(ctx, address), setTimeout(RESET_MILLISECONDS)]);
       return ok({ detail: 'Password reset e-mail has been sent.' });

@@ -2,25 +2,60 @@
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { fail, refuse } from '../platform/failure.ts';
-import { findByEmail } from './accounts.ts';
+import { countHit, forgetHits, throttled } from '../platform/throttle.ts';
+import { findByEmail, foldEmail } from './accounts.ts';
 import { endLinks, openLink, sendLink, spendLink } from './links.ts';
 import { hashPassword, passwordComplaints, verifyPassword } from './passwords.ts';
 import { closeOthers, openSession } from './sessions.ts';
 
+/** Wrong passwords for one address, whichever door they came through and whoever tried. */
+const FAILED = { count: 100, duration: 3600 };
+
+/** That somebody knew the password of an account: true as long as the account still has the hash it was compared with. */
+export interface Proof {
+  readonly id: number;
+  readonly hash: string;
+}
+
 /**
  * The account of an address and a password. Unknown, invited and switched-off accounts get the same answer in the same
- * time. A hash of another system is replaced by ours on the way.
- * @throws invalid_credentials
+ * time. A hash of another system is replaced by ours on the way. Hand the proof to `signInBy`: the password may change
+ * while it is being compared.
+ * @throws invalid_credentials; throttled after too many wrong passwords for the address
  */
-export async function checkCredentials(ctx: Ctx, email: string, password: string): Promise<number> {
+export async function checkCredentials(ctx: Ctx, email: string, password: string): Promise<Proof> {
+  // Counted before it is compared, so that guesses made all at once are no more than guesses made in turn.
+  const { over, resetSeconds } = await countHit(ctx, 'failed-sign-in', foldEmail(email), FAILED);
+  if (over) throw throttled(resetSeconds);
+  const proof = await prove(ctx, email, password);
+  await forgetHits(ctx, 'failed-sign-in', foldEmail(email));
+  return proof;
+}
+
+async function prove(ctx: Ctx, email: string, password: string): Promise<Proof> {
   const account = await findByEmail(ctx, email);
   const { fits, renew } = await verifyPassword(account?.is_active ? account.password : null, password);
-  if (!fits || account === undefined) fail('invalid_credentials');
-  if (renew) {
-    await ctx.db.run(sql`
-      update account set password = ${await hashPassword(password)} where id = ${account.id} and password = ${account.password}`);
-  }
-  return account.id;
+  if (!fits || account === undefined || account.password === null) fail('invalid_credentials');
+  if (!renew) return { id: account.id, hash: account.password };
+  const hash = await hashPassword(password);
+  const renewed = await ctx.db.run(sql`
+    update account set password = ${hash} where id = ${account.id} and password = ${account.password}`);
+  // Another sign-in renewed it first, or it was changed: what counts is what is stored now.
+  return renewed === 1 ? { id: account.id, hash } : prove(ctx, email, password);
+}
+
+/**
+ * Does what a proof entitles to, in one transaction that holds the account's row: a new password either comes later and
+ * ends what was done here, or came first and nothing is done.
+ * @throws invalid_credentials when the password was changed, or the account switched off, since it was compared
+ */
+export function signInBy<T>(ctx: Ctx, { id, hash }: Proof, work: (tx: Ctx) => Promise<T>): Promise<T> {
+  return transaction(ctx, async (tx) => {
+    const held = await tx.db.one(sql`
+      select id from account where id = ${id} and password = ${hash} and is_active for no key update`);
+    if (held === undefined) fail('invalid_credentials');
+    return work(tx);
+  });
 }
 
 /** A new sign-in of the Akinon dialect: the session's cookie and a Token for clients without cookies. */
@@ -43,15 +78,21 @@ export async function changePassword(
   { old, next, field, keep }: { old?: string; next: string; field: string; keep?: string },
 ): Promise<void> {
   const complaints = passwordComplaints(ctx, field, next);
+  let verified: string | null = null;
   if (old !== undefined) {
     const row = await ctx.db.one<{ password: string | null }>(sql`select password from account where id = ${account}`);
-    const { fits } = await verifyPassword(row?.password ?? null, old);
+    verified = row?.password ?? null;
+    const { fits } = await verifyPassword(verified, old);
     if (!fits) complaints.unshift({ path: ['old_password'], key: 'password.wrong' });
   }
   if (complaints.length > 0) refuse(...complaints);
   const hash = await hashPassword(next);
   await transaction(ctx, async (tx) => {
-    await tx.db.run(sql`update account set password = ${hash} where id = ${account}`);
+    // The row first: a sign-in with the old password waits for it, and then finds it changed.
+    const changed = await tx.db.run(sql`
+      update account set password = ${hash}
+       where id = ${account} and (${old === undefined} or password is not distinct from ${verified})`);
+    if (changed === 0) refuse({ path: ['old_password'], key: 'password.wrong' });
     await closeOthers(tx, account, keep);
     // Whoever else knew the password may have asked for a link.
     await endLinks(tx, account);

@@ -1,4 +1,5 @@
 /** Accounts as operators see them. */
+import { foldEmail } from '../accounts/accounts.ts';
 import { shownFlags } from '../consent/channels.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
@@ -39,16 +40,18 @@ export async function findAccounts(
   },
 ): Promise<{ items: AccountView[]; next: string | null }> {
   const { email, phone, q, after, limit } = filter;
-  const like = q === undefined ? null : `${q.toLowerCase().replaceAll(/[\\%_]/g, '\\$&')}%`;
+  const beginning = (text: string): string => `${text.replaceAll(/[\\%_]/g, '\\$&')}%`;
+  const like = q === undefined ? null : beginning(q.toLowerCase());
+  const likeKey = q === undefined ? null : beginning(foldEmail(q));
   const rows = await ctx.db.rows<Row>(sql`
     select a.id, a.email, a.first_name, a.last_name, a.phone_e164 as phone, a.is_active, a.is_operator, a.password is null as invited,
            a.date_joined,
            (select string_agg(s.channel || '=' || s.state, ',') from consent_state s
              where s.contact_point in (a.email_point, a.phone_point) and s.purpose = 'marketing') as consents
       from account a
-     where (${email ?? null}::text is null or lower(a.email) = lower(${email ?? null}))
+     where (${email ?? null}::text is null or a.email_key = ${email === undefined ? null : foldEmail(email)})
        and (${phone ?? null}::text is null or a.phone_e164 = ${phone ?? null})
-       and (${like}::text is null or lower(a.email) like ${like} or lower(a.first_name) like ${like} or lower(a.last_name) like ${like})
+       and (${like}::text is null or a.email_key like ${likeKey} or lower(a.first_name) like ${like} or lower(a.last_name) like ${like})
        and (${after ?? null}::bigint is null or a.id < ${after ?? null})
      order by a.id desc limit ${limit + 1}`);
   const items = rows.slice(0, limit).map(view);

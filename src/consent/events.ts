@@ -1,4 +1,5 @@
 /** Reading the ledger: lines by account, address or channel, newest first. */
+import { foldEmail } from '../accounts/accounts.ts';
 import { addressHash } from '../accounts/contact-points.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
@@ -43,7 +44,7 @@ export async function listEvents(
     recipient === undefined
       ? null
       : recipient.includes('@')
-        ? addressHash(ctx, 'email', recipient.toLowerCase())
+        ? addressHash(ctx, 'email', foldEmail(recipient))
         : addressHash(ctx, 'phone', recipient);
   const rows = await ctx.db.rows<EventView & { occurred_at: Date; recorded_at: Date }>(sql`
     select e.id, e.kind, e.channel, p.value as recipient, e.purpose, e.source, e.actor, e.account, e.occurred_at, e.recorded_at,

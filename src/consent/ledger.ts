@@ -151,6 +151,7 @@ export async function record(ctx: Ctx, drafts: readonly Draft[]): Promise<string
       state: edge.state,
       since: edge.occurredAt,
       event: line.id,
+      account,
     });
     return line.id;
   });
@@ -165,6 +166,6 @@ export async function record(ctx: Ctx, drafts: readonly Draft[]): Promise<string
     insert into consent_state as s
     select * from jsonb_populate_recordset(null::consent_state, ${JSON.stringify([...states.values()])}::jsonb)
     on conflict (contact_point, channel, purpose) do update
-       set state = excluded.state, since = excluded.since, event = excluded.event`);
+       set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account`);
   return ids;
 }

@@ -29,6 +29,7 @@ export interface Edge {
  * an edge, not a state.
  * @param stated null says nothing
  * @param shown what the client sees now
+ * @param maySpeak whether the address is this person's to say yes for; anybody may say no
  * @param now the moment of the request; moved past the record's own time where a clock runs behind, so that the person's
  *   newest word, said under the row's lock, is also the one with the larger time
  */
@@ -36,14 +37,31 @@ export function decideFlag(
   standing: Standing | undefined,
   shown: boolean | null,
   stated: boolean | null | undefined,
+  maySpeak: boolean,
   now: Date,
 ): Edge | undefined {
-  if (stated === undefined || stated === null || stated === shown) return undefined;
+  if (stated === undefined || stated === null || stated === shown || (stated && !maySpeak)) return undefined;
   const occurredAt = standing === undefined || standing.since < now ? now : new Date(standing.since.getTime() + 1);
   if (stated) return { kind: 'grant', state: 'granted', occurredAt };
   return standing?.state === 'granted'
     ? { kind: 'withdraw', state: 'withdrawn', occurredAt }
     : { kind: 'refuse', state: 'refused', occurredAt };
+}
+
+/** A no that somebody said, or that stands for one. */
+const noes: ReadonlySet<State> = new Set(['withdrawn', 'refused', 'suppressed']);
+
+/**
+ * Whether an account may say yes for an address. Typing an address proves nothing: until it is proven, a yes counts neither
+ * for an address that somebody else holds too, nor against a no that was somebody else's.
+ */
+export function maySpeakFor(
+  standing: (Pick<Standing, 'state'> & { readonly account: number | null }) | undefined,
+  account: number,
+  { proven, shared }: { readonly proven: boolean; readonly shared: boolean },
+): boolean {
+  if (proven) return true;
+  return !shared && (standing === undefined || standing.account === account || !noes.has(standing.state));
 }
 
 /** What leaving an address does to a consent given there: it ends, because the next holder never gave it. */

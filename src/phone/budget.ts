@@ -3,6 +3,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure } from '../platform/failure.ts';
+import { countedAddress } from '../platform/throttle.ts';
 
 const HOUR = 3600;
 const DAY = 86_400;
@@ -20,15 +21,17 @@ export async function spendCode(
     throw new Failure('invalid', { complaints: [{ path: ['phone'], key: 'phone.country' }] });
   }
   const budget = ctx.settings.get('SMS_BUDGET');
+  const gap = ctx.settings.get('OTP_RESEND_SECONDS');
   const rows = (
     [
-      { scope: 'number_hour', holder: e164, seconds: HOUR },
-      { scope: 'account_day', holder: String(account), seconds: DAY },
-      { scope: 'address_hour', holder: ip, seconds: HOUR },
-      { scope: 'country_day', holder: country ?? 'unknown', seconds: DAY },
+      { scope: 'pair_gap', holder: `${account} ${e164}`, seconds: gap, limit: gap === 0 ? null : 1 },
+      { scope: 'number_hour', holder: e164, seconds: HOUR, limit: budget.number_hour },
+      { scope: 'account_day', holder: String(account), seconds: DAY, limit: budget.account_day },
+      { scope: 'address_hour', holder: countedAddress(ip), seconds: HOUR, limit: budget.address_hour },
+      { scope: 'country_day', holder: country ?? 'unknown', seconds: DAY, limit: budget.country_day },
     ] as const
   )
-    .map((row) => ({ ...row, limit: budget[row.scope], key: ctx.keys.hash('throttle', row.scope, row.holder) }))
+    .map((row) => ({ ...row, key: ctx.keys.hash('throttle', row.scope, row.holder) }))
     .filter((row) => row.limit !== null);
   const now = ctx.clock.now();
   await transaction(ctx, async ({ db }) => {

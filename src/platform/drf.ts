@@ -182,6 +182,8 @@ export const email: FieldKind<string> = {
     if (text === '') return problem('field.blank');
     if (
       text.length > 254 ||
+      // Folded it is compared and indexed: some letters become eighteen.
+      text.normalize('NFKC').length > 254 ||
       !/^[^\s@"(),:;<>[\\\]]{1,64}@(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?\.)+[\p{L}\p{N}-]{2,63}$/u.test(
         text,
       )

@@ -12,7 +12,7 @@ import { type Failure, fail } from './failure.ts';
 import { failureOf, type Place, placeOf, strayFailure } from './framework.ts';
 import { chooseLanguage, type Language } from './language.ts';
 import type { Settings } from './settings.ts';
-import { allowanceHeaders, throttle } from './throttle.ts';
+import { allowanceHeaders, throttleRequest } from './throttle.ts';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
@@ -347,7 +347,10 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
           rule.dialect.accept(exchange);
           exchange.actor = await rule.who.admit(ctx, exchange);
           if (rule.throttle !== undefined) {
-            const allowance = await throttle(ctx, rule.throttle, exchange.actor.caller ?? `ip:${exchange.ip}`);
+            const allowance = await throttleRequest(ctx, rule.throttle, {
+              caller: exchange.actor.caller,
+              ip: exchange.ip,
+            });
             if (allowance !== undefined) Object.assign(exchange.answerHeaders, allowanceHeaders(allowance));
           }
           if (entry === undefined && method !== 'OPTIONS') fail('method_not_allowed', { values: { method } });

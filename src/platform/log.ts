@@ -12,7 +12,7 @@ export function createLog(level: string, stream?: DestinationStream): Logger {
     {
       level,
       base: null,
-      timestamp: pino.stdTimeFunctions.isoTime,
+      timestamp: time,
       serializers: { err: (error: unknown) => ({ ...describeError(error) }) },
     },
     out,
@@ -22,6 +22,19 @@ export function createLog(level: string, stream?: DestinationStream): Logger {
     setInterval(() => log.flush(), 1000).unref();
   }
   return log;
+}
+
+let lastTime = 0;
+let lastText = '';
+
+/** The time in ISO 8601; put together once a millisecond, in which a busy service logs twenty lines. */
+function time(): string {
+  const now = Date.now();
+  if (now !== lastTime) {
+    lastTime = now;
+    lastText = `,"time":"${new Date(now).toISOString()}"`;
+  }
+  return lastText;
 }
 
 /** Type, message and stack. Driver errors carry row values in `detail` and parameters: those stay out. */

@@ -7,14 +7,27 @@ export interface Metrics {
 const bounds = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
 
 export function createMetrics(): Metrics {
-  const series = new Map<string, { count: number; sum: number; buckets: number[] }>();
+  interface Series {
+    count: number;
+    sum: number;
+    readonly buckets: number[];
+  }
+  const series = new Map<string, Series>();
+  // By route, then by method and status: the labels are put together once, not for every request.
+  const known = new Map<string, Map<string, Series>>();
   return {
     observe(route, method, status, milliseconds) {
-      const labels = `route="${route}",method="${method}",status="${status}"`;
-      let one = series.get(labels);
+      let answers = known.get(route);
+      if (answers === undefined) {
+        answers = new Map();
+        known.set(route, answers);
+      }
+      const answer = method + status;
+      let one = answers.get(answer);
       if (one === undefined) {
         one = { count: 0, sum: 0, buckets: new Array<number>(bounds.length).fill(0) };
-        series.set(labels, one);
+        answers.set(answer, one);
+        series.set(`route="${route}",method="${method}",status="${status}"`, one);
       }
       one.count += 1;
       one.sum += milliseconds;

@@ -2,7 +2,8 @@
  * Throttles: fixed windows counted in PostgreSQL, so that all processes of an installation count as one. Own code and
  * not a library, because every throttled request would otherwise cost a statement of its own: here a whole batch is one.
  */
-import { type Scope, settings } from '../settings.ts';
+import { isIPv6 } from 'node:net';
+import { countsAddresses, type Scope, settings } from '../settings.ts';
 import { batched } from './batch.ts';
 import type { Ctx } from './ctx.ts';
 import { sql } from './db.ts';
@@ -80,28 +81,92 @@ export async function throttle(ctx: Ctx, scope: Scope, caller: string): Promise<
   const stored = ctx.settings.get('THROTTLING_SETTINGS');
   const limit = stored[scope] === undefined ? settings.THROTTLING_SETTINGS.fallback[scope] : stored[scope];
   if (limit === null || limit === undefined) return undefined;
+  const { over, remaining, resetSeconds } = await countHit(ctx, scope, caller, limit);
+  const allowance = { scope, quota: limit.count, window: limit.duration, remaining, resetSeconds };
+  if (over) throw throttled(resetSeconds, allowanceHeaders(allowance));
+  return allowance;
+}
+
+/**
+ * Counts a request by who is signed in, else by client address; in scopes where being somebody else is cheap, by address
+ * in any case: a Token of a throw-away account must not lift the limit of the address.
+ * @returns what is left where least is left, or undefined when the scope has no limit
+ * @throws throttled
+ */
+export async function throttleRequest(
+  ctx: Ctx,
+  scope: Scope,
+  { caller, ip }: { caller: string | undefined; ip: string },
+): Promise<Allowance | undefined> {
+  const address = `ip:${countedAddress(ip)}`;
+  const callers = caller === undefined ? [address] : countsAddresses(scope) ? [address, caller] : [caller];
+  const allowances = await Promise.all(callers.map((counted) => throttle(ctx, scope, counted)));
+  return allowances.reduce((least, other) =>
+    least !== undefined && other !== undefined && other.remaining < least.remaining ? other : least,
+  );
+}
+
+/** The failure of a full window. */
+export const throttled = (seconds: number, headers: Record<string, string> = {}): Failure =>
+  new Failure('throttled', { values: { seconds }, headers: { 'retry-after': String(seconds), ...headers } });
+
+const keyOf = (ctx: Ctx, caller: string): Buffer => ctx.keys.hash('throttle', caller).subarray(0, 16);
+
+/**
+ * Counts something in a window of its own, for limits that are no operator's choice.
+ * @param name of the counter; no scope of THROTTLING_SETTINGS
+ * @returns whether this one is too many, what is left, and when the window ends
+ */
+export async function countHit(
+  ctx: Ctx,
+  name: string,
+  caller: string,
+  limit: { readonly count: number; readonly duration: number },
+): Promise<{ over: boolean; remaining: number; resetSeconds: number }> {
   const now = ctx.clock.now();
   const { count, endsAt } = await hit(ctx, {
-    scope,
-    caller: ctx.keys.hash('throttle', caller).subarray(0, 16),
+    scope: name,
+    caller: keyOf(ctx, caller),
     now,
     duration: limit.duration,
   });
-  const resetSeconds = Math.max(1, Math.ceil((endsAt.getTime() - now.getTime()) / 1000));
-  const allowance = {
-    scope,
-    quota: limit.count,
-    window: limit.duration,
+  return {
+    over: count > limit.count,
     remaining: Math.max(0, limit.count - count),
-    resetSeconds,
+    resetSeconds: Math.max(1, Math.ceil((endsAt.getTime() - now.getTime()) / 1000)),
   };
-  if (count > limit.count) {
-    throw new Failure('throttled', {
-      values: { seconds: resetSeconds },
-      headers: { 'retry-after': String(resetSeconds), ...allowanceHeaders(allowance) },
-    });
+}
+
+/** Opens the window of a counter anew. */
+export const forgetHits = (ctx: Ctx, name: string, caller: string): Promise<number> =>
+  ctx.db.run(sql`delete from throttle where scope = ${name} and caller = ${keyOf(ctx, caller)}`);
+
+/**
+ * A client address as limits count it: of IPv6 the /64, because whoever has one address of it has all (RFC 6177); an IPv4
+ * address in IPv6 clothes as itself.
+ */
+export function countedAddress(ip: string): string {
+  const bare = ip.split('%', 1)[0]!;
+  if (!isIPv6(bare)) return ip;
+  const groups = (text: string): number[] =>
+    text
+      .split(':')
+      .filter((group) => group !== '')
+      .flatMap((group) => {
+        if (!group.includes('.')) return [Number.parseInt(group, 16)];
+        const [a, b, c, d] = group.split('.').map(Number) as [number, number, number, number];
+        return [a * 256 + b, c * 256 + d];
+      });
+  const [head, tail = ''] = bare.split('::') as [string, string?];
+  const [first, last] = [groups(head), groups(tail)];
+  const all = [...first, ...new Array<number>(8 - first.length - last.length).fill(0), ...last];
+  if (all.slice(0, 5).every((group) => group === 0) && all[5] === 0xffff) {
+    return [all[6]! >> 8, all[6]! & 255, all[7]! >> 8, all[7]! & 255].join('.');
   }
-  return allowance;
+  return `${all
+    .slice(0, 4)
+    .map((group) => group.toString(16))
+    .join(':')}::/64`;
 }
 
 export function allowanceHeaders({ scope, quota, window, remaining, resetSeconds }: Allowance): Record<string, string> {

@@ -3,7 +3,7 @@ import type { Account } from '../accounts/accounts.ts';
 import type { ContactPoint } from '../accounts/contact-points.ts';
 import { channels, type Flags } from '../consent/channels.ts';
 import type { Draft, Evidence, Source } from '../consent/ledger.ts';
-import { decideFlag, decideLeaving, type Edge, type State } from '../consent/rules.ts';
+import { decideFlag, decideLeaving, type Edge, maySpeakFor, type State } from '../consent/rules.ts';
 import type { PhoneNumber } from '../phone/numbers.ts';
 import { Failure } from '../platform/failure.ts';
 import { profileColumns, profileTag } from './fields.ts';
@@ -26,7 +26,7 @@ export interface ProfileChange {
 }
 
 /** Standings of one point by channel. */
-type Standings = Map<string, { state: State; since: Date; event: string }>;
+type Standings = Map<string, { state: State; since: Date; event: string; account: number | null }>;
 
 /** Everything a batch has locked and read. Decisions write their outcome back, so that the next one sees it. */
 export interface Loaded {
@@ -37,7 +37,7 @@ export interface Loaded {
   readonly numbers: Map<string, ContactPoint>;
   /** Active accounts that hold a new number; undefined where numbers need not be unique. */
   readonly taken: Map<string, number[]> | undefined;
-  /** Active accounts that hold an old phone point. */
+  /** Active accounts that hold a phone point, where it matters: old ones, new ones, those of unproven numbers. */
   readonly shared: Map<number, number[]>;
   /** Points standing for "my phone", made for accounts without a number. */
   readonly placeholders: Map<number, ContactPoint>;
@@ -58,6 +58,8 @@ export interface StateRow {
   readonly state: State;
   readonly since: Date;
   readonly event: string;
+  /** Whose word it was. */
+  readonly account: number | null;
 }
 
 /** Adds standings of points to those that are known. */
@@ -187,8 +189,12 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
     const shown = standing === undefined ? unknown : standing.state === 'granted';
     const stated = change.flags[flag];
     const carry = typeof stated === 'boolean' || standing !== undefined ? undefined : carried.get(name);
-    if (carry === undefined) write(point, name, decideFlag(standing, shown, stated, now));
-    else write(point, name, decideFlag(undefined, null, carry.stated, now), { carried_from: carry.from });
+    const maySpeak = maySpeakFor(standing, before.id, {
+      proven: (kind === 'email' ? account.email_verified_at : account.phone_verified_at) !== null,
+      shared: loaded.shared.get(pointId)?.some((holder) => holder !== before.id) ?? false,
+    });
+    if (carry === undefined) write(point, name, decideFlag(standing, shown, stated, maySpeak, now));
+    else write(point, name, decideFlag(undefined, null, carry.stated, maySpeak, now), { carried_from: carry.from });
   }
   const changed = profileRow.some((column) => account[column as keyof Account] !== before[column as keyof Account]);
   return {

@@ -1,5 +1,5 @@
 /** Another e-mail address: it counts once it is proven by a link, and what the old one allowed ends there. */
-import type { Account } from '../accounts/accounts.ts';
+import { type Account, foldEmail } from '../accounts/accounts.ts';
 import { type ContactPoint, contactPoints } from '../accounts/contact-points.ts';
 import { endLinks, openLink, sendLink, spendLink } from '../accounts/links.ts';
 import { languageOf } from '../accounts/mails.ts';
@@ -18,11 +18,10 @@ import { refuse } from '../platform/failure.ts';
  */
 export async function requestEmailChange(ctx: Ctx, account: Account, email: string, password: string): Promise<void> {
   const stored = await ctx.db.one<{ password: string | null; taken: boolean }>(sql`
-    select password, exists (select from account o where lower(o.email) = lower(${email})) as taken from account where id = ${account.id}`);
+    select password, exists (select from account o where o.email_key = ${foldEmail(email)}) as taken from account where id = ${account.id}`);
   const { fits } = await verifyPassword(stored?.password ?? null, password);
   if (!fits) refuse({ path: ['password'], key: 'password.wrong' });
-  if (email.toLowerCase() === account.email.toLowerCase()) refuse({ path: ['email'], key: 'account.email_same' });
-  if (stored!.taken) return;
+  if (foldEmail(email) === foldEmail(account.email)) refuse({ path: ['email'], key: 'account.email_same' });
   await sendLink(ctx, {
     purpose: 'email_change',
     account: account.id,
@@ -30,6 +29,8 @@ export async function requestEmailChange(ctx: Ctx, account: Account, email: stri
     seconds: ctx.settings.get('EMAIL_CHANGE_AGE'),
     newEmail: email,
     previousEmail: account.email,
+    // Counted and replaced like any other, so that no limit tells a taken address from a free one.
+    unsent: stored!.taken,
   });
 }
 
@@ -49,7 +50,7 @@ export async function confirmEmail(root: Ctx, token: string, evidence: Evidence)
       select email_point from account where id = ${link.account} for no key update`);
     const [old] = await ctx.db.rows<ContactPoint>(sql`
       select id, kind, encode(address_hash, 'hex') as address_hash from contact_point where id = ${before!.email_point} for no key update`);
-    const [point] = await contactPoints(ctx, [{ kind: 'email', value: email.toLowerCase() }]);
+    const [point] = await contactPoints(ctx, [{ kind: 'email', value: foldEmail(email) }]);
     const standings = await ctx.db.rows<{ channel: string; state: State; since: Date }>(sql`
       select channel, state, since from consent_state where contact_point = ${old!.id} and purpose = 'marketing'`);
     const drafts = channels
@@ -79,7 +80,7 @@ export async function confirmEmail(root: Ctx, token: string, evidence: Evidence)
     await ctx.db.run(sql`update contact_point set verified_at = ${now} where id = ${point!.id}`);
     try {
       await ctx.db.run(sql`
-        update account set email = ${email}, email_point = ${point!.id}, email_verified_at = ${now}, version = version + 1
+        update account set email = ${email}, email_key = ${foldEmail(email)}, email_point = ${point!.id}, email_verified_at = ${now}, version = version + 1
          where id = ${link.account}`);
     } catch (error) {
       if (violated(error) === 'account_email') refuse({ path: ['token'], key: 'account.email_taken' });

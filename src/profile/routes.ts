@@ -1,6 +1,7 @@
 /** `/users/profile/` and `/users/profile-with-loyalty/` of the Akinon Users API. */
 import type { Account } from '../accounts/accounts.ts';
 import { type Customer, customer } from '../accounts/callers.ts';
+import { type PhoneNumber, readPhone } from '../phone/numbers.ts';
 import { pendingNumber, requestCode, submitCode } from '../phone/verification.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { akinon, boolean, char, type FieldRule, refusals } from '../platform/drf.ts';
@@ -43,6 +44,27 @@ const dance: readonly FieldRule[] = [
 ];
 
 /**
+ * The number that a body with `code` or `resend` speaks of: the new one it names, else the one that is under way, else the
+ * account's own as long as it is not proven. Undefined: there is nothing to prove, the update is an ordinary one.
+ */
+async function numberToProve(
+  ctx: Ctx,
+  account: Account,
+  named: PhoneNumber | null | undefined,
+  namesPhone: boolean,
+): Promise<PhoneNumber | undefined> {
+  if (named != null && named.e164 !== account.phone_e164) return named;
+  const pending = await pendingNumber(ctx, account.id);
+  if (!namesPhone && pending !== undefined) return pending;
+  const { phone, phone_e164: e164 } = account;
+  if (named === null || phone === null || e164 === null || account.phone_verified_at !== null) return undefined;
+  // Another number is under way: a form that sends the present one along does not mean it.
+  if (pending !== undefined && pending.e164 !== e164) return undefined;
+  const read = readPhone(ctx.settings, phone);
+  return { text: phone, e164, country: 'problem' in read ? undefined : read.country };
+}
+
+/**
  * PUT and PATCH with loyalty: a new number is saved, together with everything else in the body, only with its code. Without
  * one a code is sent and the answer is 202 without a body.
  */
@@ -51,9 +73,9 @@ async function updateWithLoyalty(ctx: Ctx, request: Request<Customer>): Promise<
   const { change, rest, namesPhone } = await readChange(ctx, request, dance);
   const resend = rest['resend'] === true;
   const code = typeof rest['code'] === 'string' && rest['code'] !== '' ? rest['code'] : undefined;
-  // A body of `code` or `resend` without a number speaks of the one that is under way.
-  const phone = !namesPhone && (resend || code !== undefined) ? await pendingNumber(ctx, account.id) : change.phone;
-  if (phone == null || phone.e164 === account.phone_e164) {
+  const phone =
+    resend || code !== undefined ? await numberToProve(ctx, account, change.phone, namesPhone) : change.phone;
+  if (phone == null || (phone.e164 === account.phone_e164 && code === undefined && !resend)) {
     return shownWithLoyalty(ctx, await changeProfile(ctx, change), request);
   }
   await throttle(ctx, 'otp', request.actor.caller);

@@ -1,6 +1,5 @@
 /** Companies and shops: what colleagues see of them, and the verbs by which operators make them. */
-import { createAccount, findByEmail } from '../accounts/accounts.ts';
-import { sendLink } from '../accounts/links.ts';
+import { accountForRights } from '../accounts/invitations.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
 import { fail } from '../platform/failure.ts';
@@ -53,7 +52,7 @@ export const allCompanies = (ctx: Ctx): Promise<(CompanyView & { owner: string |
       from company c left join account a on a.id = c.owner order by c.id`);
 
 /**
- * Makes a company with its shops. Its owner gets an entry with everything; an unknown address is invited by mail.
+ * Makes a company with its shops. Its owner gets an entry with everything; an address that nobody has proven is invited by mail.
  * @param ids fixed ids, for the demo
  * @throws conflict when a fixed id is taken
  */
@@ -70,8 +69,7 @@ export function createCompany(
   return transaction(root, async (ctx) => {
     const now = ctx.clock.now();
     const { name, owner, shops, language, ids } = company;
-    const known = await findByEmail(ctx, owner);
-    const account = known?.id ?? (await createAccount(ctx, { email: owner, password: null, language_code: language }));
+    const { id: account } = await accountForRights(ctx, owner, language);
     try {
       const made = await ctx.db.one<CompanyView>(sql`
         insert into company (id, name, owner, created_at)
@@ -90,7 +88,6 @@ export function createCompany(
         insert into entry (id, company, account, shop_ids, permissions, created_at)
         values (coalesce(${ids?.entry ?? null}, nextval(pg_get_serial_sequence('entry', 'id'))), ${made!.id}, ${account},
                 ${opened.map(({ id }) => id)}::bigint[], ${permissionKeys}::text[], ${now})`);
-      if (known === undefined) await sendLink(ctx, { purpose: 'invitation', account, language, seconds: 7 * 86_400 });
       return { ...made!, shops: opened, owner };
     } catch (error) {
       if (violated(error) !== undefined) fail('conflict');

@@ -1,6 +1,6 @@
 /** `POST /api/token`: opaque access and refresh tokens (RFC 6749; rotation and reuse detection by RFC 9700). */
 import { closeFamily, openSession, useRefreshToken } from '../accounts/sessions.ts';
-import { checkCredentials } from '../accounts/sign-in.ts';
+import { checkCredentials, signInBy } from '../accounts/sign-in.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure, fail } from '../platform/failure.ts';
@@ -52,18 +52,20 @@ export async function passwordGrant(
     select password_grant from oauth_client where id = ${request.client_id}`);
   if (client === undefined) fail('invalid_client');
   if (!client.password_grant) fail('unsupported_grant_type', { values: { grant: 'password' } });
-  const account = await checkCredentials(ctx, request.username, request.password).catch((error: unknown) => {
-    throw error instanceof Failure && error.code === 'invalid_credentials' ? new Failure('invalid_grant') : error;
-  });
-  const { client_id, device_id: device } = request;
-  return transaction(ctx, async (tx) => {
-    await lockTokens(tx, account);
+  const { client_id, username, password, device_id: device } = request;
+  const grant = async (tx: Ctx, account: number): Promise<Tokens> => {
     if (device !== undefined) {
       await tx.db.run(sql`
         delete from session where account = ${account} and client = ${client_id} and device = ${device} and kind in ('access', 'refresh')`);
     }
     return issue(tx, account, { client: client_id, ...(device === undefined ? {} : { device }) });
-  });
+  };
+  try {
+    const proof = await checkCredentials(ctx, username, password);
+    return await signInBy(ctx, proof, (tx) => grant(tx, proof.id));
+  } catch (error) {
+    throw error instanceof Failure && error.code === 'invalid_credentials' ? new Failure('invalid_grant') : error;
+  }
 }
 
 /** New tokens for a refresh token, which works once. @throws invalid_grant */

@@ -132,6 +132,7 @@ export const staffRoutes: readonly Route[] = [
     ...common,
     method: 'POST',
     path: family,
+    throttle: 'invite',
     operationId: 'createUserPermission',
     summary: 'Give a colleague an entry',
     description:
@@ -146,7 +147,7 @@ export const staffRoutes: readonly Route[] = [
       },
       example: { email: 'cirak@example.com' },
     },
-    answers: { ...entryAnswer, ...problems(400, 401, 403, 404, 413, 415, 422) },
+    answers: { ...entryAnswer, ...problems(400, 401, 403, 404, 413, 415, 422, 429) },
     async run(ctx, request) {
       const reading = emailKind.read(readTexts(request, withEmail).email, false);
       if ('problem' in reading)

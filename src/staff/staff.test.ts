@@ -11,7 +11,7 @@ let twin: Kit;
 
 beforeAll(async () => {
   kit = await createKit();
-  await kit.set('THROTTLING_SETTINGS', { token: null, login: null, register: null });
+  await kit.set('THROTTLING_SETTINGS', { token: null, login: null, register: null, invite: null });
   twin = await kit.twin();
 });
 afterAll(() => kit.close());

@@ -1,6 +1,6 @@
 /** Entries of companies: listing, creating, changing, removing. Check and write happen under one lock, the company's row. */
-import { createAccount, findByEmail } from '../accounts/accounts.ts';
-import { sendLink } from '../accounts/links.ts';
+import { findByEmail } from '../accounts/accounts.ts';
+import { accountForRights } from '../accounts/invitations.ts';
 import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
@@ -22,8 +22,6 @@ export interface EntryView extends Entry {
 interface Company extends CompanyState {
   readonly entries: EntryView[];
 }
-
-const INVITATION_SECONDS = 7 * 86_400;
 
 /**
  * Companies with all that decisions about their entries need, in two statements for any number of them.
@@ -75,19 +73,17 @@ async function giveEntry(
     const known = await findByEmail(ctx, email);
     const existing = entries.find(({ account }) => account === known?.id);
     if (existing !== undefined) return existing;
-    const account = known?.id ?? (await createAccount(ctx, { email, password: null, language_code: language }));
+    const account = await accountForRights(ctx, email, language);
     const made = await ctx.db.one<Entry>(sql`
-      insert into entry (company, account, created_at) values (${company}, ${account}, ${ctx.clock.now()})
+      insert into entry (company, account, created_at) values (${company}, ${account.id}, ${ctx.clock.now()})
       returning id, account, shop_ids, permissions, version`);
-    if (known === undefined)
-      await sendLink(ctx, { purpose: 'invitation', account, language, seconds: INVITATION_SECONDS });
-    return { ...made!, email: known?.email ?? email };
+    return { ...made!, email: account.email };
   });
 }
 
 /**
- * Gives a colleague an entry without rights; an existing one is returned unchanged. An unknown address gets an invited
- * account and a mail.
+ * Gives a colleague an entry without rights; an existing one is returned unchanged. An address that nobody has
+ * proven is invited by mail.
  * @throws not_found, missing_permission
  */
 export const createEntry = (...asked: Parameters<typeof giveEntry>): Promise<EntryView> =>

@@ -1,5 +1,6 @@
 /** `POST /api/token` and the end of a token: how programs come to speak for an account in BakerOnline's dialect. */
 import Type from 'typebox';
+import { foldEmail } from '../accounts/accounts.ts';
 import { anyone } from '../accounts/callers.ts';
 import { bakerOnline, readTexts } from '../platform/baker.ts';
 import { fail } from '../platform/failure.ts';
@@ -78,7 +79,7 @@ export const tokenRoutes: readonly Route[] = [
         return ok(await refreshGrant(ctx, readTexts(request, withRefreshToken).refresh_token));
       if (grant_type !== 'password') fail('unsupported_grant_type', { values: { grant: grant_type.slice(0, 40) } });
       const asked = readTexts(request, withPassword);
-      await throttle(ctx, 'token', `email:${asked.username.toLowerCase()}`);
+      await throttle(ctx, 'token', `email:${foldEmail(asked.username)}`);
       return ok(await passwordGrant(ctx, asked));
     },
   }),

@@ -240,9 +240,43 @@ test('flags stated before there is a number move to the first one, a no as much 
   expect(flags(await patch(ada, { phone: newNumber().text }))).toEqual([false, false, false, null]);
 });
 
+/** As a code would have proven it. */
+const proveNumber = (client: Client): Promise<unknown> =>
+  kit.rows('update account set phone_verified_at = date_joined where id = $1', client.id);
+
+test('whoever merely types a number says yes neither for its other holder nor against a no of somebody else', async () => {
+  const { text } = newNumber();
+  const ada = await kit.signUp({ phone: text });
+  await patch(ada, { sms_allowed: true });
+  await patch(ada, { sms_allowed: false });
+  const mallory = await kit.signUp();
+  expect(flags(await patch(mallory, { phone: text, sms_allowed: true, call_allowed: true }))).toEqual([
+    false,
+    false,
+    false,
+    null,
+  ]);
+  expect(flags(await patch(mallory, { sms_allowed: true }))).toEqual([false, false, false, null]);
+  expect(flags(await read(ada))).toEqual([false, false, false, null]);
+  // The holder left; the no is still hers until the number is proven by somebody else.
+  await patch(ada, { phone: newNumber().text });
+  expect(flags(await patch(mallory, { sms_allowed: true, call_allowed: true }))).toEqual([false, false, false, true]);
+  await proveNumber(mallory);
+  expect(flags(await patch(mallory, { sms_allowed: true }))).toEqual([false, true, false, true]);
+  expect(
+    await kit.rows('select kind from consent_event where account = $1 and channel = $2', mallory.id, 'sms'),
+  ).toEqual([{ kind: 'grant' }]);
+});
+
+test('somebody whose number is proven changes their own mind as often as they like', async () => {
+  const ada = await kit.signUp({ phone: newNumber().text });
+  for (const allowed of [true, false, true]) expect(flags(await patch(ada, { sms_allowed: allowed }))[1]).toBe(allowed);
+});
+
 test('two accounts with one number share what was said about it, and it ends when the last one leaves', async () => {
   const { text, e164 } = newNumber();
   const [ada, bora] = [await kit.signUp({ phone: text }), await kit.signUp({ phone: text })];
+  await proveNumber(ada);
   await patch(ada, { sms_allowed: true, whatsapp_allowed: true });
   expect(flags(await read(bora))).toEqual([false, true, true, null]);
   await patch(bora, { sms_allowed: false });
@@ -266,6 +300,7 @@ test('two accounts with one number share what was said about it, and it ends whe
 test('when all who share a number leave it at once, its consents end once', async () => {
   const { text, e164 } = newNumber();
   const clients = await Promise.all(Array.from({ length: 6 }, () => kit.signUp({ phone: text })));
+  await proveNumber(clients[0]!);
   await patch(clients[0]!, { sms_allowed: true });
   await Promise.all(clients.map((client) => patch(client, { phone: newNumber().text })));
   expect(
