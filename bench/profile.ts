@@ -34,7 +34,7 @@ async function seed(db: Database, accounts: number): Promise<void> {
     `insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash)
      select gen_random_uuid(), case channel when 'email' then email_point else phone_point end, id, channel, 'marketing', 'grant', now(), now(), 'import', 'bench',
             sha256('e'), sha256((id || channel)::bytea) from account, (values ('email'), ('sms')) c (channel) where id <= $1`,
-    `insert into consent_state select contact_point, channel, purpose, 'granted', occurred_at, id, account from consent_event where $1 > 0`,
+    `insert into consent_state select contact_point, channel, purpose, 'granted', occurred_at, id, account, false from consent_event where $1 > 0`,
   ];
   for (const statement of statements) await db.run(prepared(statement, accounts));
   for (const table of ['contact_point', 'account', 'session', 'consent_event', 'consent_state'])
@@ -63,7 +63,7 @@ with me as (
 ), queued as (
   insert into ledger_unsealed select id from event
 )
-insert into consent_state as s select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id, me.id from event e, me
+insert into consent_state as s select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id, me.id, false from event e, me
 on conflict (contact_point, channel, purpose) do update set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account;
 `;
 

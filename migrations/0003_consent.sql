@@ -40,8 +40,9 @@ create table consent_state (
   state text not null check (state in ('pending', 'granted', 'withdrawn', 'expired', 'refused', 'suppressed')),
   since timestamptz not null,
   event uuid not null,
-  -- Whose word the deciding event was.
+  -- Whose word the deciding event was, and whether they had proven the address.
   account bigint,
+  proven boolean not null,
   primary key (contact_point, channel, purpose)
 ) with (fillfactor = 80);
 

@@ -29,7 +29,7 @@ const requirable = ['first_name', 'last_name', 'phone', 'date_of_birth', 'gender
 const scopes = {
   login: { count: 60, duration: 60, byAddress: true },
   register: { count: 60, duration: 60, byAddress: true },
-  'user-permissions': { count: 120, duration: 60, byAddress: true },
+  'user-permissions': { count: 120, duration: 60 },
   'profile-update': { count: 120, duration: 60 },
   otp: { count: 60, duration: 60 },
   token: { count: 60, duration: 60, byAddress: true },

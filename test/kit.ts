@@ -196,7 +196,8 @@ async function openKit(
         { email, password: PASSWORD, first_name: 'Ada', last_name: 'Yılmaz', ...more },
         email,
       );
-      if (unproven !== true) await kit.rows('update account set email_verified_at = date_joined where id = $1', client.id);
+      if (unproven !== true)
+        await kit.rows('update account set email_verified_at = date_joined where id = $1', client.id);
       return client;
     },
     signIn: (email, password = PASSWORD) => signedIn('/users/login/', { email, password }, email),

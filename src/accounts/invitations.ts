@@ -27,7 +27,7 @@ export async function accountForRights(
   const known = await findByEmail(ctx, email);
   if (known?.proven) return known;
   const id = known?.id ?? (await createAccount(ctx, { email, password: null, language_code: language }));
-  if (known !== undefined) await disown(ctx, id, null);
+  if (known !== undefined && known.password !== null) await disown(ctx, id, null);
   await sendLink(ctx, { purpose: 'invitation', account: id, language, seconds: INVITATION_SECONDS });
   return { id, email: known?.email ?? email };
 }

@@ -319,7 +319,7 @@ export const adminRoutes: readonly Route[] = [
     },
     answers: {
       201: { description: 'Made', schema: companySchema, example: companyExample },
-      ...problems(400, 401, 403, 413, 415),
+      ...problems(400, 401, 403, 413, 415, 429),
     },
     async run(ctx, { body, language }) {
       checkSchema(newCompany, body.value ?? {});

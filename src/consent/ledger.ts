@@ -28,6 +28,8 @@ export interface Draft {
   readonly channel: string;
   readonly purpose: string;
   readonly edge: Edge;
+  /** The account had proven the address when it said so. */
+  readonly proven?: boolean;
   readonly source: Source;
   /** Who acted: `account:7`, `operator:1`, `system`. */
   readonly actor: string;
@@ -123,38 +125,41 @@ export async function record(ctx: Ctx, drafts: readonly Draft[]): Promise<string
   const events: unknown[] = [];
   const evidence: unknown[] = [];
   const states = new Map<string, unknown>();
-  const ids = drafts.map(({ point, account, channel, purpose, edge, source, actor, evidence: known }) => {
-    const salt = randomBytes(16);
-    const line: Line = {
-      id: uuidv7(now),
-      address_kind: point.kind,
-      address_hash: point.address_hash,
-      contact_point: point.id,
-      account,
-      channel,
-      purpose,
-      kind: edge.kind,
-      occurred_at: edge.occurredAt,
-      recorded_at: now,
-      source,
-      actor,
-      idempotency_key: null,
-      commitment: commitment(salt, known),
-    };
-    events.push({ ...line, commitment: hex(line.commitment), hash: hex(lineHash(line)) });
-    evidence.push({ event: line.id, salt: hex(salt), evidence: known });
-    // The last one of a point and channel decides; earlier ones of the same call are history.
-    states.set(`${point.id} ${channel} ${purpose}`, {
-      contact_point: point.id,
-      channel,
-      purpose,
-      state: edge.state,
-      since: edge.occurredAt,
-      event: line.id,
-      account,
-    });
-    return line.id;
-  });
+  const ids = drafts.map(
+    ({ point, account, channel, purpose, edge, proven = false, source, actor, evidence: known }) => {
+      const salt = randomBytes(16);
+      const line: Line = {
+        id: uuidv7(now),
+        address_kind: point.kind,
+        address_hash: point.address_hash,
+        contact_point: point.id,
+        account,
+        channel,
+        purpose,
+        kind: edge.kind,
+        occurred_at: edge.occurredAt,
+        recorded_at: now,
+        source,
+        actor,
+        idempotency_key: null,
+        commitment: commitment(salt, known),
+      };
+      events.push({ ...line, commitment: hex(line.commitment), hash: hex(lineHash(line)) });
+      evidence.push({ event: line.id, salt: hex(salt), evidence: known });
+      // The last one of a point and channel decides; earlier ones of the same call are history.
+      states.set(`${point.id} ${channel} ${purpose}`, {
+        contact_point: point.id,
+        channel,
+        purpose,
+        state: edge.state,
+        since: edge.occurredAt,
+        event: line.id,
+        account,
+        proven,
+      });
+      return line.id;
+    },
+  );
   await ctx.db.run(sql`
     with written as (
       insert into consent_event select * from jsonb_populate_recordset(null::consent_event, ${JSON.stringify(events)}::jsonb)
@@ -166,6 +171,7 @@ export async function record(ctx: Ctx, drafts: readonly Draft[]): Promise<string
     insert into consent_state as s
     select * from jsonb_populate_recordset(null::consent_state, ${JSON.stringify([...states.values()])}::jsonb)
     on conflict (contact_point, channel, purpose) do update
-       set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account`);
+       set state = excluded.state, since = excluded.since, event = excluded.event,
+           account = excluded.account, proven = excluded.proven`);
   return ids;
 }

@@ -29,7 +29,7 @@ export interface Edge {
  * an edge, not a state.
  * @param stated null says nothing
  * @param shown what the client sees now
- * @param maySpeak whether the address is this person's to say yes for; anybody may say no
+ * @param maySpeak whether this person may say yes for the address (`maySpeakFor`); anybody may say no
  * @param now the moment of the request; moved past the record's own time where a clock runs behind, so that the person's
  *   newest word, said under the row's lock, is also the one with the larger time
  */
@@ -48,20 +48,19 @@ export function decideFlag(
     : { kind: 'refuse', state: 'refused', occurredAt };
 }
 
-/** A no that somebody said, or that stands for one. */
-const noes: ReadonlySet<State> = new Set(['withdrawn', 'refused', 'suppressed']);
+/** States that only the person themselves lifts (rule 4). */
+const kept: ReadonlySet<State> = new Set(['withdrawn', 'suppressed']);
 
 /**
- * Whether an account may say yes for an address. Typing an address proves nothing: until it is proven, a yes counts neither
- * for an address that somebody else holds too, nor against a no that was somebody else's.
+ * Whether an account may say yes for an address. Typing an address proves nothing: a yes from somebody who has not proven
+ * it does not lift what its proven holder has withdrawn.
  */
 export function maySpeakFor(
-  standing: (Pick<Standing, 'state'> & { readonly account: number | null }) | undefined,
+  standing: { readonly state: State; readonly account: number | null; readonly proven: boolean } | undefined,
   account: number,
-  { proven, shared }: { readonly proven: boolean; readonly shared: boolean },
+  proven: boolean,
 ): boolean {
-  if (proven) return true;
-  return !shared && (standing === undefined || standing.account === account || !noes.has(standing.state));
+  return proven || !standing?.proven || standing.account === account || !kept.has(standing.state);
 }
 
 /** What leaving an address does to a consent given there: it ends, because the next holder never gave it. */

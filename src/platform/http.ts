@@ -184,7 +184,8 @@ class Exchange implements Request<Actor> {
     return this.#request.query as Incoming['query'];
   }
   get ip(): string {
-    return this.#request.ip;
+    // The socket of a client that has gone knows no address any more.
+    return (this.#request.ip as string | undefined) ?? 'unknown';
   }
   get secure(): boolean {
     return this.#request.protocol === 'https';

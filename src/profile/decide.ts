@@ -26,7 +26,7 @@ export interface ProfileChange {
 }
 
 /** Standings of one point by channel. */
-type Standings = Map<string, { state: State; since: Date; event: string; account: number | null }>;
+type Standings = Map<string, { state: State; since: Date; event: string; account: number | null; proven: boolean }>;
 
 /** Everything a batch has locked and read. Decisions write their outcome back, so that the next one sees it. */
 export interface Loaded {
@@ -37,7 +37,7 @@ export interface Loaded {
   readonly numbers: Map<string, ContactPoint>;
   /** Active accounts that hold a new number; undefined where numbers need not be unique. */
   readonly taken: Map<string, number[]> | undefined;
-  /** Active accounts that hold a phone point, where it matters: old ones, new ones, those of unproven numbers. */
+  /** Active accounts that hold an old phone point. */
   readonly shared: Map<number, number[]>;
   /** Points standing for "my phone", made for accounts without a number. */
   readonly placeholders: Map<number, ContactPoint>;
@@ -58,8 +58,9 @@ export interface StateRow {
   readonly state: State;
   readonly since: Date;
   readonly event: string;
-  /** Whose word it was. */
+  /** Whose word it was, and whether they had proven the address. */
   readonly account: number | null;
+  readonly proven: boolean;
 }
 
 /** Adds standings of points to those that are known. */
@@ -114,6 +115,9 @@ function leave<K>(holders: Map<K, number[]> | undefined, key: K | null, account:
   if (key !== null) holders?.set(key, holders.get(key)?.filter((holder) => holder !== account) ?? []);
 }
 
+const provenBy = (account: Account, kind: ContactPoint['kind']): boolean =>
+  (kind === 'email' ? account.email_verified_at : account.phone_verified_at) !== null;
+
 /** Decides one change. Pure but for `loaded`, into which it writes what it decided. */
 export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decision | Failure {
   const before = loaded.accounts.get(change.account);
@@ -151,6 +155,7 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
     if (edge === undefined) return;
     drafts.push({
       point,
+      proven: provenBy(account, point.kind),
       account: before.id,
       channel,
       purpose: 'marketing',
@@ -189,10 +194,7 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
     const shown = standing === undefined ? unknown : standing.state === 'granted';
     const stated = change.flags[flag];
     const carry = typeof stated === 'boolean' || standing !== undefined ? undefined : carried.get(name);
-    const maySpeak = maySpeakFor(standing, before.id, {
-      proven: (kind === 'email' ? account.email_verified_at : account.phone_verified_at) !== null,
-      shared: loaded.shared.get(pointId)?.some((holder) => holder !== before.id) ?? false,
-    });
+    const maySpeak = maySpeakFor(standing, before.id, provenBy(account, kind));
     if (carry === undefined) write(point, name, decideFlag(standing, shown, stated, maySpeak, now));
     else write(point, name, decideFlag(undefined, null, carry.stated, maySpeak, now), { carried_from: carry.from });
   }

@@ -33,7 +33,7 @@ const saveAccounts = `
 /** Standings of points, added to what is loaded. */
 async function loadStandings(ctx: Ctx, loaded: Loaded, points: number[]): Promise<void> {
   const rows = await ctx.db.rows<StateRow>(sql`
-    select contact_point, channel, state, since, event, account from consent_state
+    select contact_point, channel, state, since, event, account, proven from consent_state
      where contact_point = any (${points}::bigint[]) and purpose = 'marketing'`);
   keep(loaded.standings, rows);
 }
@@ -62,7 +62,7 @@ async function loadNumbers(ctx: Ctx, loaded: Loaded, changes: readonly ProfileCh
   if (numbers.length > 0 || old.length > 0) {
     const holders = await ctx.db.rows<{ id: number; phone_e164: string | null; phone_point: number }>(sql`
       select id, phone_e164, phone_point from account
-       where is_active and (phone_point = any (${[...old, ...[...loaded.numbers.values()].map(({ id }) => id)]}::bigint[]) or phone_e164 = any (${taken === undefined ? [] : numbers}::text[]))`);
+       where is_active and (phone_point = any (${old}::bigint[]) or phone_e164 = any (${taken === undefined ? [] : numbers}::text[]))`);
     for (const { id, phone_e164, phone_point } of holders) {
       enter(taken, phone_e164, id);
       enter(shared, phone_point, id);
@@ -81,7 +81,7 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
   const consenting = changes.filter(touchesConsent).map(({ account }) => account);
   const proofs = changes.flatMap(({ account, proof }) => (proof === undefined ? [] : [{ account, nonce: proof }]));
   // Sent together, answered in order: locks first, so that what is read after them is what they guard.
-  const [accounts, points, states, proven, others] = await Promise.all([
+  const [accounts, points, states, proven] = await Promise.all([
     ctx.db.rows<Account>(sql`
       select id, email, first_name, last_name, phone, phone_e164, gender, date_of_birth, language_code, attributes, avatar,
              is_operator, date_joined, last_login, email_verified_at, phone_verified_at, email_point, phone_point, version
@@ -93,15 +93,10 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
            where p.id in (select unnest(array[a.email_point, a.phone_point]) from account a where a.id = any (${consenting}::bigint[]))
            order by p.id for no key update`),
     ctx.db.rows<StateRow>(sql`
-      select s.contact_point, s.channel, s.state, s.since, s.event, s.account
+      select s.contact_point, s.channel, s.state, s.since, s.event, s.account, s.proven
         from account a join consent_state s on s.contact_point = any (array[a.email_point, a.phone_point]) and s.purpose = 'marketing'
        where a.id = any (${ids}::bigint[])`),
     proofs.length === 0 ? [] : unspentCodes(ctx, proofs),
-    consenting.length === 0
-      ? []
-      : ctx.db.rows<{ id: number; phone_point: number }>(sql`
-          select o.id, o.phone_point from account a join account o on o.phone_point = a.phone_point and o.id <> a.id and o.is_active
-           where a.id = any (${consenting}::bigint[]) and a.phone_verified_at is null`),
   ]);
   const loaded: Loaded = {
     accounts: new Map(),
@@ -114,7 +109,6 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
     proven: new Set(proven.map(({ account }) => account)),
   };
   keep(loaded.standings, states);
-  for (const { id, phone_point } of others) enter(loaded.shared, phone_point, id);
   for (const account of accounts)
     loaded.accounts.set(account.id, { ...account, ...consentsOf(account, loaded.standings) });
   if (consenting.length > 0) await loadNumbers(ctx, loaded, changes);
@@ -132,13 +126,14 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
         // The next change of this batch may be of an account that shares the point.
         keep(
           loaded.standings,
-          decision.drafts.map(({ point, channel, edge, account: draftAccount }) => ({
+          decision.drafts.map(({ point, channel, edge, account: draftAccount, proven = false }) => ({
             contact_point: point.id,
             channel,
             state: edge.state,
             since: edge.occurredAt,
             event: '',
             account: draftAccount,
+            proven,
           })),
         );
       }

@@ -421,7 +421,7 @@ describe('signing in', () => {
       'client_type',
       'selected_address',
     ]);
-    expect(reply.body).toMatchObject({ pk: ada.id, email: ada.email, first_name: 'Ada', is_email_verified: false });
+    expect(reply.body).toMatchObject({ pk: ada.id, email: ada.email, first_name: 'Ada', is_email_verified: true });
     expect(answer(await kit.send('GET', '/current_user/'))).toEqual(notSignedIn);
   });
 });

@@ -886,7 +886,10 @@ describe('an address that nobody has yet', () => {
       ).toEqual([200, 200]);
       expect(replies[0]!.body.user).toEqual(replies[1]!.body.user);
       expect(
-        await kit.rows('select 1 from mail_link l join account a on a.id = l.account where a.email = $1 and l.used_at is null', email),
+        await kit.rows(
+          'select 1 from mail_link l join account a on a.id = l.account where a.email = $1 and l.used_at is null',
+          email,
+        ),
       ).toHaveLength(1);
     }
   });
