@@ -19,7 +19,7 @@ import type { Ctx } from './platform/ctx.ts';
 import { akinon } from './platform/drf.ts';
 import { createServer, type Route } from './platform/http.ts';
 import type { Task } from './platform/jobs.ts';
-import type { Mailer } from './platform/mail.ts';
+import { type Mailer, sweepMessages } from './platform/mail.ts';
 import { createMetrics } from './platform/metrics.ts';
 import { pages } from './platform/pages.ts';
 import { own } from './platform/problem.ts';
@@ -47,21 +47,31 @@ const apiRoutes: readonly Route[] = [
 
 export interface ServerOptions {
   readonly trustedProxies: readonly string[];
+  /** Address under which people reach the service, where it is not the one requests name. */
+  readonly publicUrl?: string | undefined;
   /** Bearer token for /metrics; without one it answers this machine only. */
   readonly metricsToken?: string | undefined;
 }
 
 /** The HTTP server with all its routes, not yet listening. */
-export function createHttp(ctx: Ctx, { trustedProxies, metricsToken }: ServerOptions): Promise<FastifyInstance> {
+export function createHttp(
+  ctx: Ctx,
+  { trustedProxies, publicUrl, metricsToken }: ServerOptions,
+): Promise<FastifyInstance> {
   const metrics = createMetrics();
   const document = openapi(apiRoutes);
-  const routes = [...apiRoutes, ...docsRoutes(document), ...statusRoutes(metrics, metricsToken)];
+  const routes = [
+    ...apiRoutes,
+    ...docsRoutes(document),
+    ...statusRoutes(metrics, { token: metricsToken, proxied: publicUrl !== undefined || trustedProxies.length > 0 }),
+  ];
   return createServer({
     ctx,
     routes,
     dialects: [akinon, bakerOnline, own, pages],
     fallback: own,
     trustedProxies,
+    publicUrl,
     observe: metrics.observe,
   });
 }
@@ -78,6 +88,7 @@ const sweep: Task = async (ctx) => {
   await sweepBudgets(ctx);
   await sweepThrottles(ctx);
   await sweepPictures(ctx);
+  await sweepMessages(ctx);
 };
 
 /** Every job there is. @param publicUrl address under which people reach the service, for links in mails */

@@ -111,6 +111,17 @@ async function run(options: { demo?: boolean; set: [string, unknown][] }, worker
   } else if (!operators!.any) {
     say('    first operator   npm run assent -- operator create you@example.com');
   }
+  const open = !['127.0.0.1', 'localhost', '::1'].includes(config.HOST);
+  if (
+    open &&
+    url !== undefined &&
+    (config.SMTP_URL === undefined || installation.ctx.settings.get('SMS_PROVIDER').provider === 'console')
+  ) {
+    say(
+      '    WARNING          codes and links are printed here and kept for an hour, yet others can reach this service:',
+    );
+    say('                     set SMTP_URL, and keep phone changes to development until an SMS provider is set');
+  }
   say('');
 }
 

@@ -177,6 +177,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
     if (!options.workerOnly) {
       const http = await createHttp(ctx, {
         trustedProxies: config.TRUSTED_PROXIES,
+        publicUrl: config.PUBLIC_URL,
         metricsToken: config.METRICS_TOKEN,
       });
       await http.listen({ host: config.HOST, port: config.PORT }).catch((error: unknown) => {

@@ -24,8 +24,11 @@ const minute = (iso: string): string => `${iso.slice(0, 10)} ${iso.slice(11, 16)
 
 const isLocal = (ip: string): boolean => ip === '127.0.0.1' || ip === '::1' || ip === '::ffff:127.0.0.1';
 
-/** @param metricsToken bearer token for /metrics; without one it answers this machine only */
-export const statusRoutes = (metrics: Metrics, metricsToken: string | undefined): readonly Route[] => [
+/** @param access to /metrics: a bearer token, or without one this machine only, unless a proxy makes everybody look like it */
+export const statusRoutes = (
+  metrics: Metrics,
+  { token, proxied }: { readonly token: string | undefined; readonly proxied: boolean },
+): readonly Route[] => [
   route({
     ...common,
     dialect: pages,
@@ -93,9 +96,9 @@ ${installation?.demo ? demo : ''}`,
     async run(_ctx, { headers, ip }) {
       const given = headers['authorization'] ?? '';
       const allowed =
-        metricsToken === undefined
-          ? isLocal(ip) && headers['x-forwarded-for'] === undefined
-          : timingSafeEqual(sha256(given), sha256(`Bearer ${metricsToken}`));
+        token === undefined
+          ? isLocal(ip) && !proxied && headers['x-forwarded-for'] === undefined
+          : timingSafeEqual(sha256(given), sha256(`Bearer ${token}`));
       if (!allowed) fail('not_found');
       return {
         status: 200,

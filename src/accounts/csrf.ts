@@ -47,7 +47,8 @@ const safe = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 /** True when the page that sent the request is ours: asked only of browsers, which say so by Origin or Sec-Fetch-Site. */
 function originProblem(incoming: Incoming, trusted: readonly string[]): string | undefined {
   const { headers } = incoming;
-  const known = (origin: string): boolean => origin === incoming.origin || trusted.includes(origin);
+  const known = (origin: string): boolean =>
+    origin === incoming.ownOrigin || origin === incoming.origin || trusted.includes(origin);
   const origin = headers['origin'];
   if (origin !== undefined) {
     return known(origin)

@@ -134,9 +134,19 @@ interface StoredLine extends Line {
   evidence: Evidence | null;
 }
 
+/** What does not hold about a line by itself. */
+function lineFault(line: StoredLine, name: string): string | undefined {
+  if (!lineHash(line).equals(line.hash)) return `${name} was changed`;
+  const { salt, evidence } = line;
+  if (salt !== null && evidence !== null && !commitment(salt, evidence).equals(line.commitment))
+    return `the evidence of ${name} was changed`;
+  return undefined;
+}
+
 /**
  * Checks the whole ledger: every line against its hash and its evidence, every batch against its root, every head
- * against the one before and its signature, and that nothing lies outside.
+ * against the one before and its signature, that nothing lies outside, and that the states decisions are made from are
+ * those the lines lead to.
  * @returns what was checked and the first fault
  */
 export async function verifyLedger(ctx: Ctx, progress: (lines: number) => void = () => {}): Promise<Verification> {
@@ -173,14 +183,8 @@ export async function verifyLedger(ctx: Ctx, progress: (lines: number) => void =
     for (const [index, line] of lines.entries()) {
       const at = `line ${line.position} (event ${line.id})`;
       if (line.position !== position + index) return result(`line ${position + index} was dropped`);
-      if (!lineHash(line).equals(line.hash)) return result(`${at} was changed`);
-      if (
-        line.salt !== null &&
-        line.evidence !== null &&
-        !commitment(line.salt, line.evidence).equals(line.commitment)
-      ) {
-        return result(`the evidence of ${at} was changed`);
-      }
+      const fault = lineFault(line, at);
+      if (fault !== undefined) return result(fault);
     }
     if (lines.length < stored.lines) return result(`line ${position + lines.length} was dropped`);
     const extra = lines[stored.lines];
@@ -196,7 +200,41 @@ export async function verifyLedger(ctx: Ctx, progress: (lines: number) => void =
     number = stored.number;
     progress(position - 1);
   }
+  for (const line of await ctx.db.rows<StoredLine>(sql`
+    select e.*, p.kind as address_kind, encode(p.address_hash, 'hex') as address_hash, v.salt, v.evidence
+      from ledger_unsealed u
+      join consent_event e on e.id = u.event
+      join contact_point p on p.id = e.contact_point
+      left join consent_evidence v on v.event = e.id`)) {
+    const fault = lineFault(line, `event ${line.id}, not yet sealed,`);
+    if (fault !== undefined) return result(fault);
+  }
   if (counts!.stray !== null)
     return result(`event ${counts!.stray} was inserted: it was neither sealed nor is it waiting for it`);
+  // What decides must be what the ledger says: the later word, on a tie the withdrawal (rule 1).
+  const astray = await ctx.db.one<{
+    contact_point: number;
+    channel: string;
+    shown: string | null;
+    said: string | null;
+  }>(sql`
+    select contact_point, channel, s.state as shown, l.state as said
+      from consent_state s
+      full join (
+        select distinct on (contact_point, channel, purpose) contact_point, channel, purpose, id,
+               case kind when 'request' then 'pending' when 'withdraw' then 'withdrawn' when 'refuse' then 'refused'
+                         when 'expire' then 'expired' when 'suppress' then 'suppressed' when 'erase' then 'suppressed'
+                         else 'granted' end as state
+          from consent_event
+         order by contact_point, channel, purpose, occurred_at desc, (kind = 'withdraw') desc, id desc) l
+     using (contact_point, channel, purpose)
+     where s.event is distinct from l.id or s.state is distinct from l.state
+     order by contact_point, channel limit 1`);
+  if (astray !== undefined) {
+    const { contact_point, channel, shown, said } = astray;
+    return result(
+      `${channel} of contact point ${contact_point} is ${shown ?? 'unknown'}, but the ledger says ${said ?? 'nothing'}`,
+    );
+  }
   return result();
 }

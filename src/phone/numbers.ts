@@ -1,5 +1,6 @@
 /** Phone numbers: what a client writes, and the E.164 form every decision uses. */
 import { type CountryCode, parsePhoneNumberFromString } from 'libphonenumber-js/max';
+import { matchesInTime } from '../platform/pattern.ts';
 import type { Settings } from '../platform/settings.ts';
 
 export interface PhoneNumber {
@@ -17,7 +18,7 @@ export interface PhoneNumber {
  */
 export function readPhone(settings: Settings, text: string): PhoneNumber | { problem: string } {
   const pattern = settings.get('USER_PHONE_REGEX');
-  if (pattern !== null && !new RegExp(pattern, 'u').test(text)) return { problem: 'phone.format' };
+  if (pattern !== null && matchesInTime(pattern, text) !== true) return { problem: 'phone.format' };
   const parsed = parsePhoneNumberFromString(text, settings.get('PHONE_DEFAULT_REGION') as CountryCode);
   if (parsed === undefined || parsed.ext !== undefined || !parsed.isPossible()) return { problem: 'phone.impossible' };
   return { text, e164: parsed.number, country: parsed.country };

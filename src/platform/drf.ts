@@ -2,7 +2,7 @@
  * The Akinon dialect: answers shaped like Django REST Framework's, as measured on a real one (DRF 3.14) and kept by
  * clients: `{"field":["…"]}`, `{"detail":"…"}`, `non_field_errors`.
  */
-import type { Body } from './body.ts';
+import { type Body, UploadedFile } from './body.ts';
 import { type Complaint, Failure, refuse } from './failure.ts';
 import type { Answer, Answers, Dialect } from './http.ts';
 import { stringifyJson } from './json.ts';
@@ -92,6 +92,8 @@ export type Reading<T> = { value: T } | { problem: string; values?: Record<strin
 export interface FieldKind<T> {
   /** JSON Schema of the field, for OpenAPI. */
   readonly schema: Record<string, unknown>;
+  /** Takes an uploaded file; every other kind refuses one. */
+  readonly file?: true;
   /** Texts that mean null where the field may be null. */
   readonly nulls?: ReadonlySet<string>;
   /** Reads a value that is present and not null. `form`: it came as text. */
@@ -248,7 +250,8 @@ export function readFields(
       else complaints.push({ path: [name], key: 'field.null' });
       continue;
     }
-    const reading = kind.read(value, form);
+    const reading: Reading<unknown> =
+      value instanceof UploadedFile && kind.file === undefined ? problem('field.string') : kind.read(value, form);
     if ('problem' in reading) {
       complaints.push({
         path: [name],

@@ -20,6 +20,11 @@ export function failureOf(error: unknown, contentType: string | undefined): Fail
       if ('statusCode' in (error as Error))
         return new Failure('malformed', { values: { detail: 'The body ends early.' } });
   }
+  if (typeof code === 'string' && code.startsWith('FST_') && 'statusCode' in (error as Error)) {
+    const { statusCode } = error as Error & { statusCode: number };
+    if (statusCode >= 400 && statusCode < 500)
+      return new Failure('malformed', { values: { detail: 'The request cannot be read.' } });
+  }
   return new Failure('internal', { cause: error });
 }
 
@@ -40,7 +45,8 @@ export const placeOf = (path: string, allow: string): Place => ({
   allow,
 });
 
-const served: readonly string[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
+/** Methods that some route somewhere has. */
+export const served: readonly string[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
 /** Why no route was found: nothing lies there, or no route anywhere has the method (PROPFIND, TRACE, …). */
 export function strayFailure(

@@ -8,8 +8,8 @@ import type { TSchema } from 'typebox';
 import type { Scope } from '../settings.ts';
 import { type Body, readBody } from './body.ts';
 import type { Ctx } from './ctx.ts';
-import { type Failure, fail } from './failure.ts';
-import { failureOf, type Place, placeOf, strayFailure } from './framework.ts';
+import { Failure, fail } from './failure.ts';
+import { failureOf, type Place, placeOf, served, strayFailure } from './framework.ts';
 import { chooseLanguage, type Language } from './language.ts';
 import type { Settings } from './settings.ts';
 import { allowanceHeaders, throttleRequest } from './throttle.ts';
@@ -35,8 +35,10 @@ export interface Incoming {
   readonly ip: string;
   /** True when it came over HTTPS. */
   readonly secure: boolean;
-  /** Scheme and host as the client used them. */
+  /** Scheme and host under which people reach us: PUBLIC_URL's, else as the client used them. */
   readonly origin: string;
+  /** Scheme and host of this very request. */
+  readonly ownOrigin: string;
   readonly language: Language;
   /** Adds a header to whatever the answer will be. */
   setHeader(name: string, value: string): void;
@@ -131,6 +133,8 @@ export interface HttpOptions {
   /** The dialect of paths that belong to none. */
   readonly fallback: Dialect;
   readonly trustedProxies: readonly string[];
+  /** PUBLIC_URL: behind a proxy that is not trusted it says what address and scheme people really use. */
+  readonly publicUrl?: string | undefined;
   /** Called once per answered request. */
   readonly observe?: (route: string, method: string, status: number, milliseconds: number) => void;
 }
@@ -160,11 +164,13 @@ class Exchange implements Request<Actor> {
   body: Body = { kind: 'none', value: undefined };
   readonly #request: FastifyRequest;
   readonly #settings: Settings;
+  readonly #publicOrigin: string | undefined;
   #cookies: Readonly<Record<string, string | undefined>> | undefined;
   #language: Language | undefined;
 
-  constructor(request: FastifyRequest, dialect: Dialect, settings: Settings) {
+  constructor(request: FastifyRequest, dialect: Dialect, settings: Settings, publicOrigin: string | undefined) {
     this.#request = request;
+    this.#publicOrigin = publicOrigin;
     this.#settings = settings;
     this.id = request.id;
     this.method = request.method;
@@ -188,9 +194,12 @@ class Exchange implements Request<Actor> {
     return (this.#request.ip as string | undefined) ?? 'unknown';
   }
   get secure(): boolean {
-    return this.#request.protocol === 'https';
+    return this.#request.protocol === 'https' || this.#publicOrigin?.startsWith('https:') === true;
   }
   get origin(): string {
+    return this.#publicOrigin ?? this.ownOrigin;
+  }
+  get ownOrigin(): string {
     return `${this.#request.protocol}://${this.#request.host}`;
   }
   get cookies(): Readonly<Record<string, string | undefined>> {
@@ -232,6 +241,7 @@ let counter = 0;
  */
 export async function createServer(options: HttpOptions): Promise<FastifyInstance> {
   const { ctx, routes, dialects, fallback, observe } = options;
+  const publicOrigin = options.publicUrl === undefined ? undefined : new URL(options.publicUrl).origin;
   const app = Fastify({
     logger: false,
     trustProxy: options.trustedProxies.length > 0 ? [...options.trustedProxies] : false,
@@ -258,7 +268,7 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
     fallback;
 
   const begin = (request: FastifyRequest, dialect: Dialect): Exchange => {
-    const exchange = new Exchange(request, dialect, ctx.settings);
+    const exchange = new Exchange(request, dialect, ctx.settings, publicOrigin);
     request.exchange = exchange;
     return exchange;
   };
@@ -287,7 +297,11 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
 
   const answerFailure = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
     const exchange = request.exchange ?? begin(request, dialectOf(request.url.split('?', 1)[0]!));
-    const failure = failureOf(error, request.headers['content-type']);
+    // The framework stumbles over methods that it knows and no route has (QUERY) before it finds that nothing is there.
+    const failure =
+      error instanceof Failure || served.includes(request.method)
+        ? failureOf(error, request.headers['content-type'])
+        : strayFailure(request, places);
     if (failure.status >= 500) {
       const cause = failure.cause ?? failure;
       const level = failure.code === 'internal' ? 'error' : 'warn';

@@ -31,3 +31,7 @@ export function createMailer(smtpUrl: string | undefined): Mailer {
     await transport.sendMail({ from: ctx.settings.get('MAIL_FROM'), ...mail });
   };
 }
+
+/** Forgets what the console providers kept: codes and links are worth nothing after an hour, but to a thief. */
+export const sweepMessages = (ctx: Ctx): Promise<number> =>
+  ctx.db.run(sql`delete from console_message where sent_at < ${ctx.clock.now()}::timestamptz - interval '1 hour'`);

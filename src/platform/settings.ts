@@ -8,6 +8,7 @@ import Compile from 'typebox/compile';
 import { type SettingName, type SettingRow, type SettingValue, settingNames, settings } from '../settings.ts';
 import { type Db, sql } from './db.ts';
 import { fail, refuse } from './failure.ts';
+import { patternProblem } from './pattern.ts';
 
 export interface Settings {
   /** The value in force: what an operator stored, else the default. */
@@ -49,7 +50,7 @@ function complaintsAbout(name: SettingName, value: unknown): { path: string[]; d
       detail: error.message,
     }));
   }
-  const complaint = rows[name]!.check?.(value as never);
+  const complaint = rows[name]!.pattern && typeof value === 'string' ? patternProblem(value) : undefined;
   return complaint === undefined ? [] : [{ path: [], detail: complaint }];
 }
 

@@ -73,6 +73,7 @@ const attributes: FieldKind<Record<string, unknown>> = {
 /** A picture: an uploaded file, or the address of the stored one, which a client that sends back what it read leaves in place. */
 const picture: FieldKind<UploadedFile | string> = {
   schema: { type: 'string', format: 'binary' },
+  file: true,
   read(value) {
     if (value instanceof UploadedFile) return value.bytes.length === 0 ? { problem: 'avatar.empty' } : { value };
     return typeof value === 'string' ? { value } : { problem: 'field.file' };
