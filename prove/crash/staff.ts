@@ -22,10 +22,11 @@ const permissionKeys = [
 const stateOf = (shops: readonly number[], permissions: Readonly<Record<string, boolean>>): string =>
   JSON.stringify([shops, permissionKeys.filter((key) => permissions[key])]);
 
-/** Gives the client's first account an entry in its company. */
+/** Gives somebody an entry in the client's company. */
 export async function hire(client: Client): Promise<void> {
   const { id: company } = client.company;
-  const body = { email: client.people[0]!.email };
+  // Somebody new: an account that has not proven its address would lose its sign-ins with the invitation.
+  const body = { email: client.people[0]!.email.replace('@crash.example', '@colleague.example') };
   const outcome = await client.ask('POST', `/company/companies/${company}/permissions/users`, body, client.owner);
   if (outcome.kind !== 'answer' || outcome.status !== 200) throw new Error(`no entry: ${JSON.stringify(outcome)}`);
   client.entry = { id: outcome.body.id, company, state: stateOf([], {}), version: 1 };

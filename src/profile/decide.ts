@@ -85,9 +85,10 @@ const phoneChannels = channels.filter(({ kind }) => kind === 'phone');
 export const needsPlaceholder = (account: Account, { phone, flags }: ProfileChange): boolean =>
   (phone === undefined ? account.phone_point === null : phone === null) &&
   phoneChannels.some(({ flag, unknown }) => typeof flags[flag] === 'boolean' && flags[flag] !== unknown);
-/** Whether a change can write consent events, so that its points must be locked. */
-export const touchesConsent = (change: ProfileChange): boolean =>
-  change.phone !== undefined || channels.some(({ flag }) => typeof change.flags[flag] === 'boolean');
+/** Whether a change can write consent events about the account's point of this kind, which then must be locked. */
+export const touches = ({ phone, flags }: ProfileChange, point: ContactPoint['kind']): boolean =>
+  (point === 'phone' && phone !== undefined) ||
+  channels.some(({ flag, kind }) => kind === point && typeof flags[flag] === 'boolean');
 /** Whether a change gives the account another number, or takes the one it has. */
 export const movesTo = (account: Account, { phone }: ProfileChange): boolean =>
   phone !== undefined && (phone?.e164 ?? null) !== account.phone_e164;

@@ -22,7 +22,7 @@ import {
   type ProfileChange,
   profileRow,
   type StateRow,
-  touchesConsent,
+  touches,
 } from './decide.ts';
 
 const saveAccounts = `
@@ -78,7 +78,9 @@ async function loadNumbers(ctx: Ctx, loaded: Loaded, changes: readonly ProfileCh
 
 async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded> {
   const ids = changes.map(({ account }) => account);
-  const consenting = changes.filter(touchesConsent).map(({ account }) => account);
+  const touching = (kind: 'email' | 'phone'): number[] =>
+    changes.filter((change) => touches(change, kind)).map(({ account }) => account);
+  const [emails, phones] = [touching('email'), touching('phone')];
   const proofs = changes.flatMap(({ account, proof }) => (proof === undefined ? [] : [{ account, nonce: proof }]));
   // Sent together, answered in order: locks first, so that what is read after them is what they guard.
   const [accounts, points, states, proven] = await Promise.all([
@@ -86,11 +88,12 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
       select id, email, first_name, last_name, phone, phone_e164, gender, date_of_birth, language_code, attributes, avatar,
              is_operator, date_joined, last_login, email_verified_at, phone_verified_at, email_point, phone_point, version
         from account where id = any (${ids}::bigint[]) and is_active order by id for no key update`),
-    consenting.length === 0
+    emails.length + phones.length === 0
       ? []
       : ctx.db.rows<ContactPoint>(sql`
           select p.id, p.kind, encode(p.address_hash, 'hex') as address_hash from contact_point p
-           where p.id in (select unnest(array[a.email_point, a.phone_point]) from account a where a.id = any (${consenting}::bigint[]))
+           where p.id in (select a.email_point from account a where a.id = any (${emails}::bigint[])
+                          union all select a.phone_point from account a where a.id = any (${phones}::bigint[]))
            order by p.id for no key update`),
     ctx.db.rows<StateRow>(sql`
       select s.contact_point, s.channel, s.state, s.since, s.event, s.account, s.proven
@@ -111,7 +114,7 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
   keep(loaded.standings, states);
   for (const account of accounts)
     loaded.accounts.set(account.id, { ...account, ...consentsOf(account, loaded.standings) });
-  if (consenting.length > 0) await loadNumbers(ctx, loaded, changes);
+  if (phones.length > 0) await loadNumbers(ctx, loaded, changes);
   return loaded;
 }
 
