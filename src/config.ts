@@ -68,7 +68,7 @@ const rows = {
     read: secret,
   } as Row<string | undefined>,
   PUBLIC_URL: {
-    description: 'Address under which people reach the service; used in mails',
+    description: 'Address under which people reach the service: links in mails, browsers’ origin, secure cookies',
     fallback: undefined,
     read: url('http:', 'https:'),
   } as Row<string | undefined>,
@@ -88,7 +88,7 @@ const rows = {
     read: url('smtp:', 'smtps:'),
   } as Row<string | undefined>,
   METRICS_TOKEN: {
-    description: 'Bearer token for /metrics; without it /metrics answers this machine only',
+    description: 'Bearer token for /metrics; without it /metrics answers this machine only, and behind a proxy nobody',
     fallback: undefined,
     read: text,
   } as Row<string | undefined>,

@@ -68,9 +68,9 @@ export function openSettings(log: Logger): Settings {
       const fresh = new Map<string, unknown>();
       for (const { name, value } of await db.rows<Stored>(sql`select name, value from setting`)) {
         if (!isSettingName(name)) continue;
-        const [complaint] = complaintsAbout(name, value);
-        if (complaint === undefined) fresh.set(name, value);
-        else log.error({ setting: name, reason: complaint.detail }, 'stored setting is not valid, its default is used');
+        // The schema alone: how long a pattern takes is asked once, when it is stored.
+        if (validators.get(name)!.Check(value)) fresh.set(name, value);
+        else log.error({ setting: name }, 'stored setting is not valid, its default is used');
       }
       values = fresh;
       version = next;
