@@ -7,6 +7,7 @@ import { verifyLedger } from './consent/seals.ts';
 import { doctor } from './doctor.ts';
 import { type Installation, openInstallation } from './installation.ts';
 import { CommandError, createApiKey, createClient, createOperator } from './operators.ts';
+import { sql } from './platform/db.ts';
 import { EngineError } from './platform/engine/engine.ts';
 import { Failure } from './platform/failure.ts';
 import { stringifyJson } from './platform/json.ts';
@@ -95,8 +96,8 @@ async function run(options: { demo?: boolean; set: [string, unknown][] }, worker
   }
 
   const data = installation.engine === undefined ? 'PostgreSQL at DATABASE_URL' : config.DATA_DIR;
-  const operators = await import('./platform/db.ts').then(({ sql }) =>
-    installation.ctx.db.one<{ any: boolean }>(sql`select exists (select from account where is_operator) as any`),
+  const operators = await installation.ctx.db.one<{ any: boolean }>(
+    sql`select exists (select from account where is_operator) as any`,
   );
   say('');
   say(url === undefined ? '  Assent works on jobs and seals.' : `  Assent is ready: ${url}`);

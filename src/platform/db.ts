@@ -101,7 +101,7 @@ const awaySystem = new Set([
 const again = new Set(['40001', '40P01']);
 
 /** The SQLSTATE of a driver error, if it is one. */
-export function sqlState(error: unknown): string | undefined {
+function sqlState(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
@@ -216,11 +216,6 @@ export function openDatabase(options: DatabaseOptions): Database {
     },
     close: () => pool.end(),
   };
-}
-
-/** Throws `database_away` unless the database answers. */
-export async function ping(db: Db): Promise<void> {
-  await db.one(sql`select 1`);
 }
 
 const generated = new Map<string, string>();
