@@ -136,11 +136,11 @@ export class Service {
     return { code, seconds: (performance.now() - before) / 1000 };
   }
 
-  /** A client of its database; the caller ends it. */
+  /** A client of its database, as the owner; the caller ends it. */
   async database(): Promise<pg.Client> {
-    const connection = await runningEngine(this.folder);
-    if (connection === undefined) throw new Error('the database of the service does not answer');
-    const client = new pg.Client({ ...connection, options: '-c timezone=UTC' });
+    const roles = await runningEngine(this.folder);
+    if (roles === undefined) throw new Error('the database of the service does not answer');
+    const client = new pg.Client({ ...roles.connection, options: '-c timezone=UTC' });
     client.on('error', () => {});
     await client.connect();
     return client;

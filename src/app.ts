@@ -17,12 +17,13 @@ import { sweepPhoneChanges } from './phone/verification.ts';
 import { bakerOnline } from './platform/baker.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { akinon } from './platform/drf.ts';
-import { createServer, type Route } from './platform/http.ts';
+import type { Route } from './platform/http.ts';
 import type { Task } from './platform/jobs.ts';
 import { type Mailer, sweepMessages } from './platform/mail.ts';
 import { createMetrics } from './platform/metrics.ts';
 import { pages } from './platform/pages.ts';
 import { own } from './platform/problem.ts';
+import { createServer } from './platform/server.ts';
 import { sweepThrottles } from './platform/throttle.ts';
 import { accountProfileRoutes } from './profile/account-routes.ts';
 import { avatarRoutes, sweepPictures } from './profile/avatar.ts';
@@ -31,6 +32,9 @@ import { profileRoutes } from './profile/routes.ts';
 import { staffRoutes } from './staff/routes.ts';
 import { tokenRoutes } from './staff/token-routes.ts';
 import { statusRoutes } from './status.ts';
+import { deliverWebhook } from './webhooks/delivery.ts';
+import { sweepWebhooks } from './webhooks/messages.ts';
+import { webhookRoutes } from './webhooks/routes.ts';
 
 /** What is documented and what is not, in the order of /openapi.json. */
 const apiRoutes: readonly Route[] = [
@@ -41,6 +45,7 @@ const apiRoutes: readonly Route[] = [
   ...staffRoutes,
   ...tokenRoutes,
   ...adminRoutes,
+  ...webhookRoutes,
   ...avatarRoutes,
   ...linkPages,
 ];
@@ -89,6 +94,7 @@ const sweep: Task = async (ctx) => {
   await sweepThrottles(ctx);
   await sweepPictures(ctx);
   await sweepMessages(ctx);
+  await sweepWebhooks(ctx);
 };
 
 /** Every job there is. @param publicUrl address under which people reach the service, for links in mails */
@@ -96,6 +102,10 @@ export const createTasks = (mailer: Mailer, publicUrl: string): Readonly<Record<
   send_code: sendCode,
   send_mail: sendMail(mailer, publicUrl),
   sweep,
+  deliver_webhook: deliverWebhook,
 });
+
+/** Tasks that wait for strangers: a crew of their own does them, so that no mail and no code waits with them. */
+export const strangers: readonly string[] = ['deliver_webhook'];
 
 export const crontab = [{ task: 'sweep', match: '*/10 * * * *' }] as const;

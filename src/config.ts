@@ -57,6 +57,12 @@ const rows = {
     fallback: undefined,
     read: url('postgres:', 'postgresql:'),
   } as Row<string | undefined>,
+  DATABASE_OWNER_URL: {
+    description:
+      'The role that owns the tables and migrates; the role of DATABASE_URL then gets only what the service needs',
+    fallback: undefined,
+    read: url('postgres:', 'postgresql:'),
+  } as Row<string | undefined>,
   DATA_DIR: {
     description: 'Folder of the embedded database and its keys',
     fallback: 'data',
@@ -143,6 +149,11 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     throw new ConfigError(
       `${strays.join(', ')} set, but DATABASE_URL is not. Set DATABASE_URL=postgres://user:password@host:5432/name to use ` +
         'that database, or unset them to run the embedded one.',
+    );
+  }
+  if (read.DATABASE_URL === undefined && read.DATABASE_OWNER_URL !== undefined) {
+    throw new ConfigError(
+      'DATABASE_OWNER_URL is set, but DATABASE_URL is not. Set DATABASE_URL to the same database with the role of the service.',
     );
   }
   if (read.DATABASE_URL !== undefined && read.SECRET_KEY === undefined) {

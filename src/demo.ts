@@ -133,6 +133,7 @@ async function sign(ctx: Ctx, password: string, person: Person): Promise<number>
       account,
       columns: { ...(gender === undefined ? {} : { gender }), ...(born === undefined ? {} : { date_of_birth: born }) },
       flags: {},
+      reader: 'everything',
       source: 'demo',
       evidence: {},
     });
@@ -198,6 +199,7 @@ async function seedPeople(ctx: Ctx, password: string): Promise<void> {
       account: id,
       columns: {},
       flags: { email_allowed: false, sms_allowed: false },
+      reader: 'everything',
       source: 'demo',
       evidence: {},
     });

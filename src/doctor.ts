@@ -3,16 +3,36 @@ import { existsSync, statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ConfigError, readConfig } from './config.ts';
-import { verifyLedger } from './consent/seals.ts';
+import { verifyLedger } from './consent/audit.ts';
 import { openInstallation } from './installation.ts';
 import { sql } from './platform/db.ts';
 import { createLog } from './platform/log.ts';
+import { type Guard, ledgerGuard } from './platform/rights.ts';
 
 export interface Finding {
   readonly name: string;
   readonly ok: boolean;
   readonly detail: string;
+  /** For what is wrong; for what is not, advice. */
   readonly remedy?: string;
+}
+
+/** What stands between the service's own role and the lines of the ledger. */
+function guardFinding({ role, superuser, owner, rights, open }: Guard): Omit<Finding, 'name'> {
+  if (open.length > 0) {
+    const detail = `nothing keeps the owner of the tables from changing ${open.join(', ')}`;
+    return { ok: false, detail, remedy: 'Enable the trigger append_only of each again, then run: ledger verify' };
+  }
+  const own = 'Give DATABASE_URL a role of its own, and DATABASE_OWNER_URL the one that owns the tables.';
+  if (superuser)
+    return { ok: true, detail: `role ${role} is a superuser: triggers alone guard the ledger`, remedy: own };
+  if (rights.length > 0) {
+    const remedy = 'Revoke these rights, also from PUBLIC and from the roles it is a member of.';
+    return { ok: false, detail: `role ${role} holds ${rights.join(', ')}`, remedy };
+  }
+  if (owner)
+    return { ok: true, detail: `role ${role} owns the ledger and has given up the right to change it`, remedy: own };
+  return { ok: true, detail: `role ${role} can add to the ledger and read it, nothing else` };
 }
 
 /** Looks at everything; a broken thing is a finding, not an error. */
@@ -100,6 +120,7 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
       const ledger = await verifyLedger(ctx);
       if (ledger.fault === undefined) good('ledger', `${ledger.lines} lines in ${ledger.seals} seals hold`);
       else bad('ledger', ledger.fault, 'Compare with a backup or a head you kept: somebody changed the past.');
+      findings.push({ name: 'guard', ...guardFinding(await ledgerGuard(db)) });
       const open = config.HOST !== '127.0.0.1' && config.HOST !== 'localhost' && config.HOST !== '::1';
       if (ctx.settings.get('SMS_PROVIDER').provider !== 'console' || !open)
         good('sms', `provider ${ctx.settings.get('SMS_PROVIDER').provider}`);

@@ -5,17 +5,19 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type Config, ConfigError } from './config.ts';
 import { type Clock, type Ctx, systemClock } from './platform/ctx.ts';
-import { type Connection, type Database, type Db, openDatabase, sql } from './platform/db.ts';
+import { type Connection, type Database, type Db, isDenied, openDatabase, sql } from './platform/db.ts';
 import { type Engine, runningEngine, startEngine } from './platform/engine/engine.ts';
 import { Failure } from './platform/failure.ts';
 import { migrateJobs } from './platform/jobs.ts';
 import { deriveKeys, type Keys } from './platform/keys.ts';
-import { migrate } from './platform/migrate.ts';
+import { migrate, SchemaError } from './platform/migrate.ts';
+import { grantApplication } from './platform/rights.ts';
 import { openSettings } from './platform/settings.ts';
 
 export interface Installation {
   readonly ctx: Ctx;
   readonly database: Database;
+  /** As the service's role, like `database`: the owner's connection is closed when the schema is right. */
   readonly connection: Connection;
   /** Present when this process runs the embedded engine. */
   readonly engine: Engine | undefined;
@@ -58,6 +60,31 @@ async function checkKey(db: Db, keys: Keys, now: Date): Promise<void> {
   }
 }
 
+/** Brings the schema up to date, as its owner where that is another role than the service's. */
+async function prepareSchema(ctx: Ctx, connection: Connection, owner: Connection | undefined): Promise<string[]> {
+  if (owner === undefined) {
+    const migrated = await migrate(ctx.db);
+    await migrateJobs(ctx, connection);
+    return migrated;
+  }
+  const database = openDatabase({ connection: owner, max: 2 });
+  try {
+    const here = (db: Db) =>
+      db.one<{ place: string; role: string }>(sql`
+        select current_user::text as role, (select system_identifier from pg_control_system())::text || ' ' || oid as place
+          from pg_database where datname = current_database()`);
+    const [ours, theirs] = await Promise.all([here(ctx.db), here(database)]);
+    if (ours!.place !== theirs!.place)
+      throw new ConfigError('DATABASE_URL and DATABASE_OWNER_URL lead to two databases. Name the same one in both.');
+    const migrated = await migrate(database);
+    await migrateJobs({ ...ctx, db: database }, owner);
+    await grantApplication(database, ours!.role);
+    return migrated;
+  } finally {
+    await database.close();
+  }
+}
+
 /**
  * Opens an installation.
  * @throws ConfigError, EngineError, SchemaError, each with a sentence for the operator
@@ -71,17 +98,18 @@ export async function openInstallation({
 }: Opening): Promise<Installation> {
   let engine: Engine | undefined;
   let connection: Connection | undefined = config.DATABASE_URL;
-  if (connection === undefined && mayJoin) connection = await runningEngine(config.DATA_DIR);
+  let owner: Connection | undefined = config.DATABASE_OWNER_URL;
   if (connection === undefined) {
-    engine = await startEngine({ folder: config.DATA_DIR, log: say });
-    connection = engine.connection;
+    let roles = mayJoin ? await runningEngine(config.DATA_DIR) : undefined;
+    roles ??= engine = await startEngine({ folder: config.DATA_DIR, log: say });
+    connection = roles.application;
+    owner = roles.connection;
   }
   const database = openDatabase({ connection, max: config.DATABASE_POOL });
   try {
     const keys = deriveKeys(await secretOf(config));
     const ctx: Ctx = { db: database, clock, settings: openSettings(log), keys, log };
-    const migrated = await migrate(database);
-    await migrateJobs(ctx, connection);
+    const migrated = await prepareSchema(ctx, connection, owner);
     await checkKey(database, keys, clock.now());
     await ctx.settings.reload(database);
     return {
@@ -100,8 +128,15 @@ export async function openInstallation({
     await engine?.stop().catch(() => {});
     if (error instanceof Failure && error.code === 'database_away') {
       const reason = error.cause instanceof Error ? error.cause.message : '';
+      const names = config.DATABASE_OWNER_URL === undefined ? 'DATABASE_URL' : 'DATABASE_URL, DATABASE_OWNER_URL';
       throw new ConfigError(
-        `The database does not answer${reason === '' ? '' : ` (${reason})`}. Check DATABASE_URL and that PostgreSQL runs there.`,
+        `The database does not answer${reason === '' ? '' : ` (${reason})`}. Check ${names} and that PostgreSQL runs there.`,
+      );
+    }
+    if (isDenied(error)) {
+      throw new SchemaError(
+        `The database refuses the role of DATABASE_URL what the service needs (${error.message}). ` +
+          'Start once with DATABASE_OWNER_URL, the role that owns the tables: it brings them up to date and grants the rest.',
       );
     }
     throw error;

@@ -3,7 +3,8 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { apiDocument } from './app.ts';
 import { type Config, ConfigError, configRows, readConfig } from './config.ts';
-import { verifyLedger } from './consent/seals.ts';
+import { verifyLedger } from './consent/audit.ts';
+import { rebuildStates } from './consent/projection.ts';
 import { doctor } from './doctor.ts';
 import { type Installation, openInstallation } from './installation.ts';
 import { CommandError, createApiKey, createClient, createOperator } from './operators.ts';
@@ -131,7 +132,7 @@ const program = new Command('assent')
   .showHelpAfterError()
   .addHelpText(
     'after',
-    `\nEnvironment:\n${configRows.map(({ name, description }) => `  ${name.padEnd(16)} ${description}`).join('\n')}`,
+    `\nEnvironment:\n${configRows.map(({ name, description }) => `  ${name.padEnd(18)} ${description}`).join('\n')}`,
   );
 
 program
@@ -265,10 +266,11 @@ const ledger = program.command('ledger').description('the consent ledger');
 ledger
   .command('verify')
   .description('check every line, seal and signature')
+  .option('--head <hash>', 'a head that was kept elsewhere: the ledger must lead through it')
   .option('--json', 'as JSON')
-  .action(({ json }: { json?: boolean }) =>
+  .action(({ head, json }: { head?: string; json?: boolean }) =>
     withInstallation(async ({ ctx }) => {
-      const result = await verifyLedger(ctx, (lines) => say(`${lines} lines checked`));
+      const result = await verifyLedger(ctx, { head, progress: (lines) => say(`${lines} lines checked`) });
       if (json) print(result);
       else
         print(
@@ -276,6 +278,21 @@ ledger
             `The ledger holds: ${result.lines} lines in ${result.seals} seals, ${result.unsealed} not yet sealed.`,
         );
       if (result.fault !== undefined) process.exitCode = 1;
+    }),
+  );
+
+ledger
+  .command('rebuild')
+  .description('make the states decisions are made from anew, out of the ledger; beside a running service')
+  .option('--json', 'as JSON')
+  .action(({ json }: { json?: boolean }) =>
+    withInstallation(async ({ ctx }) => {
+      const result = await rebuildStates(ctx, (states) => say(`${states} states made`));
+      if (json) print(result);
+      else
+        print(
+          `${result.states} states follow from the ledger; ${result.repaired} were not what they should have been.`,
+        );
     }),
   );
 

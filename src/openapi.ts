@@ -4,13 +4,21 @@ import { versions } from './platform/baker.ts';
 import { refusals } from './platform/drf.ts';
 import type { Answers, Route } from './platform/http.ts';
 import { stringifyJson } from './platform/json.ts';
+import { NDJSON } from './platform/ndjson.ts';
 import { problems } from './platform/problem.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
 
-const media = { json: 'application/json', form: 'application/x-www-form-urlencoded', multipart: 'multipart/form-data' };
+const media = {
+  json: 'application/json',
+  form: 'application/x-www-form-urlencoded',
+  multipart: 'multipart/form-data',
+  ndjson: NDJSON,
+};
+
+const ndjsonNote = `With \`Content-Type: ${NDJSON}\` any number of requests in one: one JSON object a line, each at most 64 KiB, answered by one line each in the same order. The answer is streamed while the lines come, so read it while you send. Of this type the schemas show one line. What fails in the middle is told by a last line \`{"error":…}\`, and the answer then ends without its end (a last chunk is missing): it must not be taken for whole.`;
 
 /** The error answers of a dialect, in its shape. */
 const errorsOf: Readonly<Record<string, (...statuses: number[]) => Answers>> = {
@@ -76,6 +84,7 @@ function operation(route: Route, components: Map<string, unknown>): Json {
     summary: route.summary,
     description: [
       route.description,
+      reads.includes('ndjson') ? ndjsonNote : undefined,
       `Who may call: ${who.name}.`,
       ...(route.throttle === undefined ? [] : [`Throttle scope: \`${route.throttle}\`.`]),
     ]
@@ -91,16 +100,20 @@ function operation(route: Route, components: Map<string, unknown>): Json {
             content: Object.fromEntries(
               reads.map((kind) => [
                 media[kind],
-                {
-                  schema: hoist(route.body!.schema, components),
-                  ...(kind === 'json' && route.body!.example !== undefined ? { example: route.body!.example } : {}),
-                },
+                kind === 'ndjson' && route.body!.line !== undefined
+                  ? { ...route.body!.line, schema: hoist(route.body!.line.schema, components) }
+                  : {
+                      schema: hoist(route.body!.schema, components),
+                      ...((kind === 'json' || kind === 'ndjson') && route.body!.example !== undefined
+                        ? { example: route.body!.example }
+                        : {}),
+                    },
               ]),
             ),
           },
         }),
     responses: Object.fromEntries(
-      Object.entries(answers).map(([status, { description, schema, example, media: type }]) => [
+      Object.entries(answers).map(([status, { description, schema, example, media: type, line }]) => [
         status,
         {
           description,
@@ -115,6 +128,14 @@ function operation(route: Route, components: Map<string, unknown>): Json {
                     schema: hoist(schema, components),
                     ...(example === undefined ? {} : { example }),
                   },
+                  ...(status === '200' && reads.includes('ndjson')
+                    ? {
+                        [NDJSON]: {
+                          schema: hoist(line?.schema ?? schema, components),
+                          example: line === undefined ? example : line.example,
+                        },
+                      }
+                    : {}),
                 },
               }),
         },

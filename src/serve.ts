@@ -2,7 +2,7 @@
 import type { AddressInfo } from 'node:net';
 import pg from 'pg';
 import type { Logger } from 'pino';
-import { createHttp, createTasks, crontab } from './app.ts';
+import { createHttp, createTasks, crontab, strangers } from './app.ts';
 import { type Config, ConfigError } from './config.ts';
 import { seal, sealAll } from './consent/seals.ts';
 import { seedDemo } from './demo.ts';
@@ -13,6 +13,7 @@ import { startEngine } from './platform/engine/engine.ts';
 import { startWorker } from './platform/jobs.ts';
 import { createMailer } from './platform/mail.ts';
 import { changeSetting } from './platform/settings.ts';
+import { dispatchWebhooks } from './webhooks/dispatch.ts';
 
 export interface Service {
   /** Where it listens; undefined for a worker. */
@@ -193,14 +194,28 @@ export async function serve(options: ServeOptions): Promise<Service> {
       stops.push(() => http.close());
     }
     const publicUrl = config.PUBLIC_URL ?? url ?? `http://${config.HOST}:${config.PORT}`;
-    const worker = await startWorker(ctx, connection, createTasks(createMailer(config.SMTP_URL), publicUrl), crontab);
+    const tasks = Object.entries(createTasks(createMailer(config.SMTP_URL), publicUrl));
+    const tasksOf = (outside: boolean): Parameters<typeof startWorker>[2] =>
+      Object.fromEntries(tasks.filter(([name]) => strangers.includes(name) === outside));
+    const worker = await startWorker(ctx, connection, tasksOf(false), crontab);
     // Pushed below HTTP: requests end first, then the jobs they put in, then the seals.
-    const stopSealing = every(500, () => seal(ctx), log, 'sealing');
+    const workers = [worker];
+    const stopSealing = every(
+      500,
+      async () => {
+        await seal(ctx);
+        await dispatchWebhooks(ctx);
+      },
+      log,
+      'sealing and announcing',
+    );
     stops.splice(2, 0, async () => {
       await stopSealing();
-      await worker.stop();
+      await Promise.all(workers.map((each) => each.stop()));
       await sealAll(ctx);
     });
+    // Each of these mostly waits for an answer, so many are cheap; the few seconds until one is due again do not matter.
+    workers.push(await startWorker(ctx, connection, tasksOf(true), [], { concurrency: 12, pollInterval: 5000 }));
     return { url, installation, stop };
   } catch (error) {
     await stop();

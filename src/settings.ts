@@ -175,6 +175,92 @@ export const settings = {
     fallback: { connector: 'none' },
   }),
   BASKET_CONSENT_TTL: seconds('How long flags ticked at checkout are held for a basket, in seconds.', 2_592_000, 60),
+  DOUBLE_OPT_IN: row({
+    description: 'Channels on which a yes counts once it is confirmed by a message to the address itself.',
+    schema: Type.Array(Type.Enum(['email', 'sms', 'whatsapp', 'call']), { uniqueItems: true }),
+    fallback: [] as ('email' | 'sms' | 'whatsapp' | 'call')[],
+  }),
+  DOUBLE_OPT_IN_AGE: seconds(
+    'How long a confirmation can be given, in seconds; then the question expires.',
+    604_800,
+    300,
+  ),
+  CONSENT_VALIDITY: row({
+    description: 'How long a consent lasts from the moment it was given, in seconds; null: until it is withdrawn.',
+    schema: Type.Union([Type.Integer({ minimum: 3600, maximum: 3_153_600_000 }), Type.Null()]),
+    fallback: null as number | null,
+  }),
+  CONSENT_PURPOSES: row({
+    description:
+      'What consent is asked for, by name: {"name":{"title":{"en":"…"},"channels":["email"]}}. `marketing` is what the profile’s flags speak of and cannot be left out.',
+    schema: Type.Record(
+      Type.String({ pattern: '^[a-z][a-z0-9_]{0,39}$' }),
+      Type.Object(
+        {
+          title: Type.Record(Type.String({ pattern: '^[a-z]{2}$' }), Type.String({ minLength: 1, maxLength: 200 }), {
+            minProperties: 1,
+            additionalProperties: false,
+          }),
+          channels: Type.Array(Type.Enum(['email', 'sms', 'whatsapp', 'call']), { minItems: 1, uniqueItems: true }),
+        },
+        { additionalProperties: false },
+      ),
+      { required: ['marketing'], additionalProperties: false, maxProperties: 50 },
+    ),
+    fallback: {
+      marketing: {
+        title: {
+          en: 'Offers and news',
+          tr: 'Kampanyalar ve haberler',
+          nl: 'Aanbiedingen en nieuws',
+          fr: 'Offres et nouveautés',
+        },
+        channels: ['email', 'sms', 'whatsapp', 'call'],
+      },
+    } as Record<string, { title: Record<string, string>; channels: ('email' | 'sms' | 'whatsapp' | 'call')[] }>,
+  }),
+  CONSENT_CONTROLLER: row({
+    description:
+      'Who answers for the consents, as proofs and the preference page show it (the party fields of ISO/IEC TS 27560).',
+    schema: Type.Object(
+      {
+        name: Type.String({ minLength: 1, maxLength: 200 }),
+        address: Type.String({ maxLength: 500 }),
+        contact: Type.String({ maxLength: 320 }),
+        jurisdiction: Type.String({ maxLength: 100 }),
+        storage: Type.String({ maxLength: 200 }),
+        retention: Type.String({ maxLength: 500 }),
+        recipients: Type.Array(Type.String({ maxLength: 200 }), { maxItems: 100 }),
+      },
+      { additionalProperties: false },
+    ),
+    fallback: {
+      name: 'The shop',
+      address: '',
+      contact: '',
+      jurisdiction: '',
+      storage: '',
+      retention: '',
+      recipients: [] as string[],
+    },
+  }),
+  PREFERENCE_LINK_AGE: seconds('Life of a link to the preference page, in seconds.', 7_776_000, 3600),
+  WEBHOOK_PRIVATE_ADDRESSES: row({
+    description:
+      'Webhooks may go to private addresses and by http: for a receiver in the same network. Whoever can set a webhook can then have anything called there.',
+    schema: Type.Boolean(),
+    fallback: false,
+  }),
+  WEBHOOK_TIMEOUT: row({
+    description: 'How long a receiver of webhooks may take to answer, in seconds.',
+    schema: Type.Integer({ minimum: 1, maximum: 60 }),
+    fallback: 15,
+  }),
+  WEBHOOK_MESSAGE_AGE: seconds(
+    'How long webhook messages that were delivered or given up are kept, in seconds.',
+    2_592_000,
+    3600,
+  ),
   MAIL_FROM: row({
     description: 'Sender of mails.',
     schema: Type.String({ minLength: 3, maxLength: 320, pattern: '@' }),

@@ -1,23 +1,24 @@
 /**
- * One engine for the whole run, with a migrated template that each test file clones (30–50 ms): the embedded one, or with
- * TEST_DATABASE_URL (a superuser's) any PostgreSQL from 15 on.
+ * One engine for the whole run, with a migrated template that each test file clones (30–50 ms, rights included): the
+ * embedded one, or with TEST_DATABASE_URL (a superuser's) any PostgreSQL from 15 on, where it makes a role of its own.
  */
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { systemClock } from '../src/platform/ctx.ts';
-import { type Connection, openDatabase, prepared, sql } from '../src/platform/db.ts';
-import { startEngine } from '../src/platform/engine/engine.ts';
+import { openDatabase, prepared, sql } from '../src/platform/db.ts';
+import { type EngineConnection, type EngineRoles, startEngine } from '../src/platform/engine/engine.ts';
 import { migrateJobs } from '../src/platform/jobs.ts';
 import { deriveKeys } from '../src/platform/keys.ts';
 import { createLog } from '../src/platform/log.ts';
 import { migrate } from '../src/platform/migrate.ts';
+import { grantApplication } from '../src/platform/rights.ts';
 import { openSettings } from '../src/platform/settings.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    engine: Exclude<Connection, string>;
+    engine: EngineRoles;
   }
 }
 
@@ -28,6 +29,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const outside = process.env['TEST_DATABASE_URL'];
   const engine = outside === undefined ? await embedded() : outsideEngine(outside);
   const root = openDatabase({ connection: engine.connection, max: 2 });
+  const { user, password } = engine.application;
+  if ((await root.one(sql`select from pg_roles where rolname = ${user}`)) === undefined)
+    await root.run(prepared(`create role ${user} login password '${password}'`));
   await root.run(prepared(`drop database if exists ${TEMPLATE}`));
   await root.run(prepared(`create database ${TEMPLATE} encoding 'UTF8' template template0`));
   await root.close();
@@ -37,16 +41,16 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const keys = deriveKeys(SECRET);
   await migrate(database);
   await migrateJobs({ db: database, clock: systemClock, settings: openSettings(log), keys, log }, connection);
+  await grantApplication(database, user);
   await database.run(
     sql`insert into installation (key_fingerprint, created_at) values (${keys.fingerprint}, ${new Date()})`,
   );
   await database.close();
-  project.provide('engine', engine.connection);
+  project.provide('engine', { connection: engine.connection, application: engine.application });
   return () => engine.stop();
 }
 
-interface TestEngine {
-  readonly connection: Exclude<Connection, string>;
+interface TestEngine extends EngineRoles {
   stop(): Promise<void>;
 }
 
@@ -61,6 +65,7 @@ async function embedded(): Promise<TestEngine> {
   });
   return {
     connection: engine.connection,
+    application: engine.application,
     async stop() {
       await engine.stop();
       await rm(folder, { recursive: true, force: true });
@@ -70,15 +75,17 @@ async function embedded(): Promise<TestEngine> {
 
 function outsideEngine(address: string): TestEngine {
   const { hostname: host, port, username: user, password, pathname } = new URL(address);
+  const connection: EngineConnection = {
+    host,
+    port: Number(port || 5432),
+    user,
+    password,
+    database: pathname.slice(1) || 'postgres',
+    ssl: false,
+  };
   return {
-    connection: {
-      host,
-      port: Number(port || 5432),
-      user,
-      password,
-      database: pathname.slice(1) || 'postgres',
-      ssl: false,
-    },
+    connection,
+    application: { ...connection, user: 'assent_test_app', password: 'of the tests' },
     stop: async () => {},
   };
 }

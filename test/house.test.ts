@@ -5,9 +5,10 @@ import { expect, test } from 'vitest';
 import { apiDocument } from '../src/app.ts';
 import { configRows } from '../src/config.ts';
 import { errors } from '../src/errors.ts';
-import { createServer, type Route } from '../src/platform/http.ts';
+import type { Route } from '../src/platform/http.ts';
 import { catalogues } from '../src/platform/language.ts';
 import { own } from '../src/platform/problem.ts';
+import { createServer } from '../src/platform/server.ts';
 import { profileFields } from '../src/profile/fields.ts';
 import { settingNames, settings } from '../src/settings.ts';
 
@@ -31,7 +32,7 @@ const floors: readonly (readonly string[])[] = [
   ['config', 'settings', 'errors', 'messages'],
   ['platform'],
   ['accounts'],
-  ['consent', 'phone', 'loyalty', 'staff'],
+  ['consent', 'phone', 'loyalty', 'staff', 'webhooks'],
   ['profile'],
   ['privacy', 'admin', 'docs'],
   ['status', 'openapi', 'operators'],

@@ -4,10 +4,12 @@ import { Logger, runOnce } from 'graphile-worker';
 import pg from 'pg';
 import { inject } from 'vitest';
 import { createHttp, createTasks } from '../src/app.ts';
-import { sealAll, type Verification, verifyLedger } from '../src/consent/seals.ts';
+import { type Verification, verifyLedger } from '../src/consent/audit.ts';
+import { sealAll } from '../src/consent/seals.ts';
 import { createApiKey, createClient, createOperator } from '../src/operators.ts';
 import type { Ctx } from '../src/platform/ctx.ts';
 import { type Connection, type Database, openDatabase, prepared } from '../src/platform/db.ts';
+import type { EngineRoles } from '../src/platform/engine/engine.ts';
 import { deriveKeys } from '../src/platform/keys.ts';
 import { createLog } from '../src/platform/log.ts';
 import { createMailer } from '../src/platform/mail.ts';
@@ -74,8 +76,10 @@ export interface Kit {
   jobs(): Promise<void>;
   /** What the console providers would have sent, oldest first. */
   outbox(medium: 'sms' | 'mail'): Promise<{ recipient: string; subject: string | null; body: string }[]>;
-  /** Rows of any SQL, for saying exactly what is stored. */
+  /** Rows of any SQL, for saying exactly what is stored; as the service's role. */
   rows<T = Record<string, unknown>>(text: string, ...values: unknown[]): Promise<T[]>;
+  /** Rows of any SQL as a superuser, for what the service's role may not do. */
+  owner<T = Record<string, unknown>>(text: string, ...values: unknown[]): Promise<T[]>;
   /** Seals what waits and checks the whole ledger. */
   verify(): Promise<Verification>;
   /** A second process on the same database: its own pool, settings, batchers and server. */
@@ -88,26 +92,33 @@ export async function createKit(options: { level?: string } = {}): Promise<Kit> 
   const engine = inject('engine');
   databases += 1;
   const name = `t_${process.pid}_${databases}_${Date.now().toString(36)}`;
-  const root = openDatabase({ connection: engine, max: 1 });
+  const root = openDatabase({ connection: engine.connection, max: 1 });
   await root.run(prepared(`create database ${name} template ${TEMPLATE}`));
   await root.close();
   const shared = { offset: 0 };
-  return openKit({ ...engine, database: name }, shared, options.level ?? 'info', async () => {
-    const again = openDatabase({ connection: engine, max: 1 });
+  const roles = {
+    connection: { ...engine.connection, database: name },
+    application: { ...engine.application, database: name },
+  };
+  return openKit(roles, shared, options.level ?? 'info', async () => {
+    const again = openDatabase({ connection: engine.connection, max: 1 });
     await again.run(prepared(`drop database ${name} with (force)`));
     await again.close();
   });
 }
 
 async function openKit(
-  connection: Exclude<Connection, string>,
+  roles: EngineRoles,
   shared: { offset: number },
   level: string,
   drop: () => Promise<void>,
 ): Promise<Kit> {
   const logged: string[] = [];
   const log = createLog(level, { write: (line: string) => void logged.push(line) });
+  const connection = roles.application;
   const database = openDatabase({ connection, max: 12 });
+  // Connects when it is first asked.
+  const owner = openDatabase({ connection: roles.connection, max: 1 });
   const ctx: Ctx = {
     db: database,
     clock: { now: () => new Date(Date.now() + shared.offset) },
@@ -250,12 +261,13 @@ async function openKit(
     outbox: (medium) =>
       kit.rows('select recipient, subject, body from console_message where medium = $1 order by id', medium),
     rows: (text, ...values) => database.rows(prepared(text, ...values)),
+    owner: (text, ...values) => owner.rows(prepared(text, ...values)),
     async verify() {
       await sealAll(ctx);
       return verifyLedger(ctx);
     },
     async twin() {
-      const twin = await openKit(connection, shared, level, async () => {});
+      const twin = await openKit(roles, shared, level, async () => {});
       twins.push(twin);
       return twin;
     },
@@ -263,6 +275,7 @@ async function openKit(
       for (const twin of twins) await twin.close();
       await http.close();
       await database.close();
+      await owner.close();
       await drop();
     },
   };

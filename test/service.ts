@@ -32,7 +32,7 @@ const FORGOTTEN = 15_000;
 function freshEnvironment(more: Record<string, string>): Record<string, string> {
   const kept = Object.entries(process.env).filter(
     ([name]) =>
-      !/^(npm_(package|lifecycle|command|execpath|node_execpath|config_local_prefix)|INIT_CWD|NODE_ENV$|VITEST|PG|DATABASE_URL$|DATA_DIR$|SECRET_KEY$)/.test(
+      !/^(npm_(package|lifecycle|command|execpath|node_execpath|config_local_prefix)|INIT_CWD|NODE_ENV$|VITEST|PG|DATABASE_(OWNER_)?URL$|DATA_DIR$|SECRET_KEY$)/.test(
         name,
       ),
   );

@@ -4,7 +4,7 @@ import { sql, violated } from '../platform/db.ts';
 import { refuse } from '../platform/failure.ts';
 import { contactPoints } from './contact-points.ts';
 
-/** A row of `account` with its marketing consents (`sms=granted,call=refused`) as far as requests need it. */
+/** A row of `account` with its marketing consents (`sms=granted:1f2e3d4,call=refused:0a1b2c3`, each with the end of its line's id) as far as requests need it. */
 export interface Account {
   readonly id: number;
   readonly email: string;
@@ -28,8 +28,6 @@ export interface Account {
   readonly phone_point: number | null;
   readonly version: number;
   readonly consents: string | null;
-  /** The events behind the consents, folded into one number: with `version` it says whether anything shown has changed. */
-  readonly events: number;
 }
 
 export interface NewAccount {
@@ -58,7 +56,7 @@ export const foldEmail = (email: string): string => email.normalize('NFKC').toLo
 export async function createAccount(ctx: Ctx, account: NewAccount): Promise<number> {
   const now = ctx.clock.now();
   const key = foldEmail(account.email);
-  const [point] = await contactPoints(ctx, [{ kind: 'email', value: key }]);
+  const [point] = await contactPoints(ctx, [{ kind: 'email', value: key }], { by: 'person' });
   try {
     const row = await ctx.db.one<{ id: number }>(sql`
       insert into account (email, email_key, password, first_name, last_name, language_code, email_point, is_operator, email_verified_at, date_joined)

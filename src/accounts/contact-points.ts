@@ -9,6 +9,8 @@ export interface ContactPoint {
   readonly kind: PointKind;
   /** Keyed hash of the address, hex; null for the placeholder of an account without a number. */
   readonly address_hash: string | null;
+  /** The address; null for a placeholder, and once it is erased. */
+  readonly value: string | null;
 }
 
 /** The keyed hash under which an address is known, also after its erasure. */
@@ -18,32 +20,56 @@ export const addressHash = (ctx: Ctx, kind: PointKind, value: string): Buffer =>
 /**
  * The points of these addresses, made where they are new, locked until the transaction ends. In the order asked for.
  * @param addresses e-mails as `foldEmail` folds them, phone numbers in E.164
+ * @param options `by`: the person whose address it is takes it into use again, also after an erasure; the shop does not
  */
 export async function contactPoints(
   ctx: Ctx,
   addresses: readonly { kind: PointKind; value: string }[],
+  { by }: { by: 'person' | 'shop' },
 ): Promise<ContactPoint[]> {
-  // One row an address, in key order: two transactions take their locks in the same order.
+  if (addresses.length === 0) return [];
   const wanted = new Map(
     addresses.map(({ kind, value }) => [`${kind} ${value}`, { kind, value, hash: addressHash(ctx, kind, value) }]),
   );
+  // In the order of their hashes: two transactions that make the same points do not wait for each other crosswise.
   const sorted = [...wanted.values()].sort((a, b) => Buffer.compare(a.hash, b.hash));
-  const rows = await ctx.db.rows<ContactPoint & { value: string }>(sql`
-    insert into contact_point as p (kind, value, address_hash, created_at)
-    select kind, value, address_hash, ${ctx.clock.now()}
-      from unnest(${sorted.map(({ kind }) => kind)}::text[], ${sorted.map(({ value }) => value)}::text[],
-                  ${sorted.map(({ hash }) => hash)}::bytea[]) as a (kind, value, address_hash)
-    on conflict (kind, address_hash) do update set value = excluded.value, retired_at = null
-    returning p.id, p.kind, p.value, encode(p.address_hash, 'hex') as address_hash`);
+  const hashes = sorted.map(({ hash }) => hash);
+  const now = ctx.clock.now();
+  // Locked in the order of ids, as every other transaction locks points.
+  const [, rows] = await Promise.all([
+    ctx.db.run(sql`
+      insert into contact_point (kind, value, address_hash, created_at)
+      select kind, value, address_hash, ${now}
+        from unnest(${sorted.map(({ kind }) => kind)}::text[], ${sorted.map(({ value }) => value)}::text[],
+                    ${hashes}::bytea[]) as a (kind, value, address_hash)
+      on conflict (kind, address_hash) do nothing`),
+    ctx.db.rows<ContactPoint & { retired: boolean }>(sql`
+      select id, kind, encode(address_hash, 'hex') as address_hash, value, retired_at is not null as retired
+        from contact_point where address_hash = any (${hashes}::bytea[]) order by id for no key update`),
+  ]);
+  const byHash = new Map(rows.map((row) => [`${row.kind} ${row.address_hash}`, row]));
   const found = new Map(
-    rows.map(({ id, kind, address_hash, value }) => [`${kind} ${value}`, { id, kind, address_hash }]),
+    sorted.map(({ kind, value, hash }) => {
+      const { retired, ...point } = byHash.get(`${kind} ${hash.toString('hex')}`)!;
+      return [`${kind} ${value}`, { point, value, asleep: retired || point.value === null }];
+    }),
   );
-  return addresses.map(({ kind, value }) => found.get(`${kind} ${value}`)!);
+  if (by === 'person') {
+    const asleep = [...found.values()].filter((entry) => entry.asleep);
+    if (asleep.length > 0) {
+      await ctx.db.run(sql`
+        update contact_point p set value = a.value, retired_at = null, erased_at = null
+          from unnest(${asleep.map(({ point }) => point.id)}::bigint[], ${asleep.map(({ value }) => value)}::text[]) as a (id, value)
+         where p.id = a.id`);
+    }
+    for (const entry of asleep) entry.point = { ...entry.point, value: entry.value };
+  }
+  return addresses.map(({ kind, value }) => found.get(`${kind} ${value}`)!.point);
 }
 
 /** The point that stands for "my phone" of an account without a number. */
 export async function placeholderPoint(ctx: Ctx): Promise<ContactPoint> {
   const row = await ctx.db.one<{ id: number }>(sql`
     insert into contact_point (kind, created_at) values ('phone', ${ctx.clock.now()}) returning id`);
-  return { id: row!.id, kind: 'phone', address_hash: null };
+  return { id: row!.id, kind: 'phone', address_hash: null, value: null };
 }

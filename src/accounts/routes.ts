@@ -9,6 +9,7 @@ import { throttle } from '../platform/throttle.ts';
 import { foldEmail } from './accounts.ts';
 import { anyone, customer, guest } from './callers.ts';
 import { csrfCookie, csrfPair } from './csrf.ts';
+import { forgetReadCookie, READ_COOKIE } from './read-cookie.ts';
 import { closeFamily } from './sessions.ts';
 import {
   changePassword,
@@ -59,6 +60,7 @@ export async function signedInAnswer(
       'set-cookie': [
         `${ctx.settings.get('SESSION_COOKIE_NAME')}=${cookie}; expires=${expires}; HttpOnly; Max-Age=${age}; Path=/; SameSite=Lax${secure}`,
         csrfCookie(csrfPair(undefined).cookie, incoming.secure),
+        ...(incoming.cookies[READ_COOKIE] === undefined ? [] : [forgetReadCookie]),
       ],
     },
   };

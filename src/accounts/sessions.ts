@@ -33,13 +33,12 @@ export const signedIn = batched<{ key: string; kinds: readonly SessionKind[] }, 
       select q.n::int as n, s.kind as session_kind, s.family as session_family,
              a.id, a.email, a.first_name, a.last_name, a.phone, a.phone_e164, a.gender, a.date_of_birth, a.language_code,
              a.attributes, a.avatar, a.is_operator, a.date_joined, a.last_login, a.email_verified_at, a.phone_verified_at,
-             a.email_point, a.phone_point, a.version, c.consents, c.events
+             a.email_point, a.phone_point, a.version, c.consents
         from unnest(${items.map(({ key }) => sha256(key))}::bytea[]) with ordinality as q (key_hash, n)
         join session s on s.key_hash = q.key_hash and s.expires_at > ${ctx.clock.now()}
         join account a on a.id = s.account and a.is_active
        cross join lateral (
-         select string_agg(st.channel || '=' || st.state, ',') as consents, 
-                coalesce(bit_xor(('x' || right(st.event::text, 7))::bit(28)::int), 0) as events
+         select string_agg(st.channel || '=' || st.state || ':' || right(st.event::text, 7), ',') as consents
            from consent_state st
           where st.contact_point = any (array[a.email_point, a.phone_point]) and st.purpose = 'marketing') c`);
     const found = new Array<SignedIn | undefined>(items.length).fill(undefined);

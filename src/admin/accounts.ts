@@ -46,7 +46,7 @@ export async function findAccounts(
   const rows = await ctx.db.rows<Row>(sql`
     select a.id, a.email, a.first_name, a.last_name, a.phone_e164 as phone, a.is_active, a.is_operator, a.password is null as invited,
            a.date_joined,
-           (select string_agg(s.channel || '=' || s.state, ',') from consent_state s
+           (select string_agg(s.channel || '=' || s.state || ':' || right(s.event::text, 7), ',') from consent_state s
              where s.contact_point in (a.email_point, a.phone_point) and s.purpose = 'marketing') as consents
       from account a
      where (${email ?? null}::text is null or a.email_key = ${email === undefined ? null : foldEmail(email)})
@@ -63,7 +63,7 @@ export async function readAccount(ctx: Ctx, id: number): Promise<AccountView | u
   const row = await ctx.db.one<Row>(sql`
     select a.id, a.email, a.first_name, a.last_name, a.phone_e164 as phone, a.is_active, a.is_operator, a.password is null as invited,
            a.date_joined,
-           (select string_agg(s.channel || '=' || s.state, ',') from consent_state s
+           (select string_agg(s.channel || '=' || s.state || ':' || right(s.event::text, 7), ',') from consent_state s
              where s.contact_point in (a.email_point, a.phone_point) and s.purpose = 'marketing') as consents
       from account a where a.id = ${id}`);
   return row === undefined ? undefined : view(row);

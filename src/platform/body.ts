@@ -1,8 +1,13 @@
-/** Request bodies: JSON, form, multipart, each with its limits, read from the whole buffer so that nothing is half-handled. */
+/**
+ * Request bodies: JSON, form, multipart, each with its limits, read from the whole buffer so that nothing is half-handled;
+ * and NDJSON, handed on as a stream of lines.
+ */
+import type { Readable } from 'node:stream';
 import { Busboy } from '@fastify/busboy';
 import qs from 'qs';
 import { Failure, fail } from './failure.ts';
 import { JsonError, parseJson, textFault } from './json.ts';
+import { type Lines, ndjsonTypes, readLines } from './ndjson.ts';
 
 /** A file of a multipart body. The client's name for it is not kept: nothing may depend on it. */
 export class UploadedFile {
@@ -12,23 +17,32 @@ export class UploadedFile {
   }
 }
 
-export interface Body {
-  /** How it came: a form has only text. An absent boolean of a PUT stays, unlike in DRF: silence withdraws no consent. */
-  readonly kind: 'none' | 'json' | 'form' | 'multipart';
-  /** JSON value, or an object of texts, lists and files; undefined when there was no body. */
-  readonly value: unknown;
-}
+export type Body =
+  | {
+      /** How it came: a form has only text. An absent boolean of a PUT stays, unlike in DRF: silence withdraws no consent. */
+      readonly kind: 'none' | 'json' | 'form' | 'multipart';
+      /** JSON value, or an object of texts, lists and files; undefined when there was no body. */
+      readonly value: unknown;
+    }
+  | {
+      readonly kind: 'ndjson';
+      readonly value: undefined;
+      /** Lines as they come, in batches; to be gone through once. What is no JSON in them is the route's to find. */
+      readonly lines: Lines;
+    };
 
 const none: Body = { kind: 'none', value: undefined };
 const JSON_LIMIT = 1024 * 1024;
 
-type Kind = 'json' | 'form' | 'multipart';
+/** Kinds of bodies that a route can read. */
+export type Kind = 'json' | 'form' | 'multipart' | 'ndjson';
 
 function kindOf(contentType: string): Kind | undefined {
   const type = contentType.split(';', 1)[0]!.trim().toLowerCase();
   if (type === 'application/json' || (type.startsWith('application/') && type.endsWith('+json'))) return 'json';
   if (type === 'application/x-www-form-urlencoded') return 'form';
   if (type === 'multipart/form-data') return 'multipart';
+  if (ndjsonTypes.includes(type)) return 'ndjson';
   return undefined;
 }
 
@@ -42,30 +56,35 @@ function decode(raw: Buffer): string {
 
 /**
  * Reads a request body.
- * @param raw the bytes, undefined when the request had none
+ * @param raw the bytes, undefined when the request had none; of NDJSON the stream of them
  * @param reads the kinds this route takes
  * @throws unsupported_media_type, malformed (with the reason), too_large, invalid (NUL, half a surrogate pair, nesting)
  */
 export async function readBody(
-  raw: Buffer | undefined,
+  raw: Buffer | Readable | undefined,
   { headers }: { headers: Readonly<Record<string, string | undefined>> },
   reads: readonly Kind[],
 ): Promise<Body> {
   const contentType = headers['content-type'];
+  if (raw !== undefined && !Buffer.isBuffer(raw)) {
+    if (!reads.includes('ndjson')) fail('unsupported_media_type', { values: { type: contentType ?? '' } });
+    refuseCoding(headers['content-encoding']);
+    return { kind: 'ndjson', value: undefined, lines: readLines(raw) };
+  }
   if (raw === undefined || raw.length === 0) {
     // Empty with a type is an empty change (DRF); a type we do not read is refused even then.
     if (contentType === undefined) return none;
     const kind = kindOf(contentType);
-    if (kind === undefined || !reads.includes(kind)) fail('unsupported_media_type', { values: { type: contentType } });
+    if (kind === undefined || kind === 'ndjson' || !reads.includes(kind))
+      fail('unsupported_media_type', { values: { type: contentType } });
     if (kind === 'multipart')
       fail('malformed', { values: { detail: 'Multipart form parse error - the body is empty.' } });
     return { kind, value: {} };
   }
   const kind = kindOf(contentType ?? '');
-  if (kind === undefined || !reads.includes(kind))
+  if (kind === undefined || kind === 'ndjson' || !reads.includes(kind))
     fail('unsupported_media_type', { values: { type: contentType ?? '' } });
-  const coding = headers['content-encoding'];
-  if (coding !== undefined && coding !== 'identity') fail('unsupported_media_type', { values: { type: coding } });
+  refuseCoding(headers['content-encoding']);
   if (kind !== 'multipart' && raw.length > JSON_LIMIT) fail('too_large', { values: { limit: '1 MiB' } });
   const value =
     kind === 'json' ? readJson(raw) : kind === 'form' ? readForm(decode(raw)) : await readMultipart(raw, contentType!);
@@ -74,6 +93,10 @@ export async function readBody(
     throw new Failure('invalid', { complaints: [{ path: fault.path, key: `invalid.${fault.fault}` }] });
   }
   return { kind, value };
+}
+
+function refuseCoding(coding: string | undefined): void {
+  if (coding !== undefined && coding !== 'identity') fail('unsupported_media_type', { values: { type: coding } });
 }
 
 function readJson(raw: Buffer): unknown {

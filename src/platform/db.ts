@@ -105,6 +105,11 @@ function sqlState(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
+/** Whether the database refused for want of a right: insufficient_privilege. */
+export function isDenied(error: unknown): error is Error {
+  return sqlState(error) === '42501';
+}
+
 /** Name of the violated constraint, if that is what went wrong. */
 export function violated(error: unknown): string | undefined {
   return error instanceof Error && 'constraint' in error && typeof error.constraint === 'string'

@@ -1,5 +1,19 @@
-/** What the web framework refuses by itself, in terms of our own failures. */
+/** What the web framework leaves to us: names for requests, and what it refuses by itself in terms of our own failures. */
+import type { IncomingMessage } from 'node:http';
 import { Failure } from './failure.ts';
+
+/** `X-Request-Id` of a caller is kept when it is harmless, so that one id runs through all logs. */
+const harmlessId = /^[\w.:-]{8,64}$/;
+const instance = Math.random().toString(36).slice(2, 8);
+let counter = 0;
+
+/** The id of a request. */
+export function requestId({ headers }: Pick<IncomingMessage, 'headers'>): string {
+  const given = headers['x-request-id'];
+  if (typeof given === 'string' && harmlessId.test(given)) return given;
+  counter += 1;
+  return `${instance}-${counter.toString(36)}`;
+}
 
 /** An error that ended a request, as a failure: ours as it is, the framework's by its code, anything else is `internal`. */
 export function failureOf(error: unknown, contentType: string | undefined): Failure {

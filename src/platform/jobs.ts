@@ -10,19 +10,35 @@ export type Payload = Readonly<Record<string, string | number>>;
 
 export type Task = (ctx: Ctx, payload: Payload) => Promise<void>;
 
+export interface JobOptions {
+  /** Jobs of one queue run one after the other. */
+  readonly queue?: string;
+  /** A job of the same key that has not started is replaced. */
+  readonly key?: string;
+  /** Seconds from now until it may start, by the database's clock. */
+  readonly after?: number;
+}
+
+/** Puts a job beside whatever else the caller's transaction writes. */
+export const enqueue = (ctx: Ctx, task: string, payload: Payload, options: JobOptions = {}): Promise<void> =>
+  enqueueAll(ctx, task, [{ payload, ...options }]);
+
 /**
- * Puts a job beside whatever else the caller's transaction writes.
- * @param options `queue`: jobs of one queue run one after the other; `key`: a job of the same key that has not started is replaced
+ * Puts many jobs of one task, in one statement. They are begun in this order: the library goes by the time alone, so each
+ * but the last is put a microsecond before the next. No two may have the same key.
  */
-export async function enqueue(
+export async function enqueueAll(
   ctx: Ctx,
   task: string,
-  payload: Payload,
-  { queue, key }: { queue?: string; key?: string } = {},
+  jobs: readonly (JobOptions & { readonly payload: Payload })[],
 ): Promise<void> {
+  if (jobs.length === 0) return;
   await ctx.db.one(sql`
-    select graphile_worker.add_job(${task}, ${JSON.stringify(payload)}::json, queue_name => ${queue ?? null}, job_key => ${key ?? null},
-                                   max_attempts => 12)`);
+    select count(*) from graphile_worker.add_jobs(array(
+      select row(${task}, payload, queue, now() + make_interval(secs => after) - (${jobs.length} - n) * interval '1 microsecond', 12, key, null, null)::graphile_worker.job_spec
+        from unnest(${jobs.map(({ payload }) => JSON.stringify(payload))}::json[],
+                    ${jobs.map(({ queue }) => queue ?? null)}::text[], ${jobs.map(({ key }) => key ?? null)}::text[],
+                    ${jobs.map(({ after }) => after ?? 0)}::float8[]) with ordinality as j (payload, queue, key, after, n)))`);
 }
 
 const poolFor = (connection: Connection, max: number): pg.Pool => {
@@ -102,11 +118,20 @@ const releaseOrphans = `
         and l.database = (select oid from pg_database where datname = current_database())
         and l.classid = hashtext('assent.worker')::oid and l.objid = hashtext(holder)::oid)`;
 
+/** How many jobs one process does at a time, and how often it looks for those whose time has come, in milliseconds. */
+export interface Crew {
+  readonly concurrency: number;
+  readonly pollInterval: number;
+}
+
+const usual: Crew = { concurrency: 3, pollInterval: 2000 };
+
 async function beginShift(
   ctx: Ctx,
   connection: Connection,
   tasks: Readonly<Record<string, Task>>,
   crontab: readonly { task: string; match: string }[],
+  crew: Crew,
 ): Promise<Shift> {
   const presence = new pg.Client({
     ...(typeof connection === 'string' ? { connectionString: connection } : connection),
@@ -139,8 +164,7 @@ async function beginShift(
   try {
     runner = await run({
       pgPool: pool,
-      concurrency: 3,
-      pollInterval: 2000,
+      ...crew,
       noHandleSignals: true,
       logger: quiet(ctx),
       taskList: Object.fromEntries(
@@ -192,6 +216,7 @@ async function beginShift(
 
 /**
  * Starts doing jobs, and starts again whenever the database was away.
+ * @param tasks jobs of other tasks are left to other workers
  * @param crontab tasks by the clock, in crontab syntax (UTC): `a task and when`
  */
 export async function startWorker(
@@ -199,14 +224,15 @@ export async function startWorker(
   connection: Connection,
   tasks: Readonly<Record<string, Task>>,
   crontab: readonly { task: string; match: string }[],
+  crew: Crew = usual,
 ): Promise<Worker> {
   const stopping = new AbortController();
   const stopped = new Promise<void>((done) => stopping.signal.addEventListener('abort', () => done()));
-  let shift: Shift | undefined = await beginShift(ctx, connection, tasks, crontab);
+  let shift: Shift | undefined = await beginShift(ctx, connection, tasks, crontab, crew);
   const working = (async () => {
     for (let failing = false; !stopping.signal.aborted; ) {
       try {
-        shift ??= await beginShift(ctx, connection, tasks, crontab);
+        shift ??= await beginShift(ctx, connection, tasks, crontab, crew);
         failing = false;
         await Promise.race([shift.over, stopped]);
         await shift.end();

@@ -12,6 +12,8 @@ import {
 export interface Keys {
   /** HMAC-SHA-256 under the purpose's own key. */
   hash(purpose: 'contact_point' | 'basket_uid' | 'code' | 'link' | 'throttle', ...parts: (string | Buffer)[]): Buffer;
+  /** Key for `encrypt` and `decrypt` of secrets.ts, 32 bytes. */
+  encryption(purpose: 'webhook_secret'): Buffer;
   /** Signs ledger heads (Ed25519, RFC 8032). */
   readonly sealing: { readonly private: KeyObject; readonly public: KeyObject };
   /** Recognises the key again without revealing it: stored in the database, compared at each start. */
@@ -25,6 +27,14 @@ const ed25519Header = Buffer.from('302e020100300506032b657004220420', 'hex');
 export function deriveKeys(secret: string): Keys {
   const derive = (purpose: string): Buffer => Buffer.from(hkdfSync('sha256', secret, 'assent', purpose, 32));
   const cache = new Map<string, Buffer>();
+  const keyOf = (purpose: string): Buffer => {
+    let key = cache.get(purpose);
+    if (key === undefined) {
+      key = derive(purpose);
+      cache.set(purpose, key);
+    }
+    return key;
+  };
   const seed = createPrivateKey({
     key: Buffer.concat([ed25519Header, derive('sealing')]),
     format: 'der',
@@ -32,12 +42,7 @@ export function deriveKeys(secret: string): Keys {
   });
   return {
     hash(purpose, ...parts) {
-      let key = cache.get(purpose);
-      if (key === undefined) {
-        key = derive(purpose);
-        cache.set(purpose, key);
-      }
-      const hmac = createHmac('sha256', key);
+      const hmac = createHmac('sha256', keyOf(purpose));
       for (const part of parts) {
         // Length first, so that ('ab','c') and ('a','bc') differ.
         const bytes = typeof part === 'string' ? Buffer.from(part) : part;
@@ -47,6 +52,7 @@ export function deriveKeys(secret: string): Keys {
       }
       return hmac.digest();
     },
+    encryption: (purpose) => keyOf(`encryption of ${purpose}`),
     sealing: { private: seed, public: createPublicKey(seed) },
     fingerprint: derive('fingerprint'),
   };

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Db } from './db.ts';
-import { prepared, sql } from './db.ts';
+import { isDenied, prepared, sql } from './db.ts';
 
 /** The schema cannot be used by this program. The message is a whole sentence. */
 export class SchemaError extends Error {}
@@ -33,18 +33,19 @@ async function refuseUnfit(db: Db): Promise<void> {
 }
 
 /**
- * Applies what is missing.
+ * Applies what is missing. When nothing is, it needs no right but to read.
  * @returns the names applied, in order
- * @throws SchemaError when the database is newer than this program, or unfit
+ * @throws SchemaError when the database is newer than this program, unfit, or not this role's to change
  */
-export async function migrate(db: Db, { dryRun = false } = {}): Promise<string[]> {
+export async function migrate(db: Db): Promise<string[]> {
   await refuseUnfit(db);
   return db.transaction(async (tx) => {
     // One process at a time; the next finds the work done.
     await tx.one(sql`select pg_advisory_xact_lock(hashtext('assent.migrate'))`);
-    await tx.run(sql`
-      create table if not exists migration (number integer primary key, name text not null, applied_at timestamptz not null default now())`);
-    const applied = await tx.rows<Migration>(sql`select number, name from migration order by number`);
+    const found = await tx.one<{ exists: boolean }>(sql`select to_regclass('migration') is not null as exists`);
+    const applied = found!.exists
+      ? await tx.rows<Migration>(sql`select number, name from migration order by number`)
+      : [];
     const known = files();
     const newest = known.at(-1)!.number;
     const ahead = applied.filter(({ number }) => number > newest);
@@ -55,10 +56,21 @@ export async function migrate(db: Db, { dryRun = false } = {}): Promise<string[]
       );
     }
     const missing = known.filter(({ number }) => !applied.some((done) => done.number === number));
-    if (dryRun) return missing.map(({ name }) => name);
-    for (const { number, name } of missing) {
-      for (const statement of statements(readFileSync(join(folder, name), 'utf8'))) await tx.run(prepared(statement));
-      await tx.run(sql`insert into migration (number, name) values (${number}, ${name})`);
+    try {
+      if (!found!.exists) {
+        await tx.run(sql`
+          create table migration (number integer primary key, name text not null, applied_at timestamptz not null default now())`);
+      }
+      for (const { number, name } of missing) {
+        for (const statement of statements(readFileSync(join(folder, name), 'utf8'))) await tx.run(prepared(statement));
+        await tx.run(sql`insert into migration (number, name) values (${number}, ${name})`);
+      }
+    } catch (error) {
+      if (!isDenied(error)) throw error;
+      throw new SchemaError(
+        `The schema lacks ${missing.map(({ name }) => name).join(', ')}, and the database does not let this role make it ` +
+          `(${error.message}). Set DATABASE_OWNER_URL to the role that owns the tables, or may create them.`,
+      );
     }
     return missing.map(({ name }) => name);
   });

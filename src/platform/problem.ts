@@ -2,10 +2,11 @@
 import type { TSchema } from 'typebox';
 import Compile from 'typebox/compile';
 import { acceptsJson } from './drf.ts';
-import { type Complaint, Failure, fail, refuse } from './failure.ts';
+import { type Complaint, type Failure, fail, refuse } from './failure.ts';
 import type { Answer, Answers, Dialect, Incoming } from './http.ts';
 import { stringifyJson } from './json.ts';
 import { say } from './language.ts';
+import { ndjsonTypes } from './ndjson.ts';
 
 /** JSON Pointer (RFC 6901) of a place in the body. */
 const pointer = (path: readonly (string | number)[]): string =>
@@ -56,8 +57,12 @@ export const own: Dialect = {
   prefixes: ['/v1'],
   reads: ['json'],
   describe: ({ allow }) => ({ status: 204, headers: { allow } }),
-  accept(incoming) {
-    if (!acceptsJson(incoming.headers['accept'])) throw new Failure('not_acceptable');
+  accept(incoming, reads) {
+    const { accept } = incoming.headers;
+    if (acceptsJson(accept)) return;
+    // A route that reads lines answers in lines; whoever asks for them alone has said so by the body's type.
+    const types = accept!.toLowerCase().split(/[,;]/);
+    if (!reads.includes('ndjson') || !types.some((type) => ndjsonTypes.includes(type.trim()))) fail('not_acceptable');
   },
   headers: (incoming) => ({
     vary: 'Accept-Language, Authorization, Cookie',

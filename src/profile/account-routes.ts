@@ -18,7 +18,7 @@ import {
   timeOrNull,
   integer as wholeNumber,
 } from '../platform/schema.ts';
-import { evidenceOf, flagsAmong, phoneAmong } from './changes.ts';
+import { evidenceOf, flagsAmong, namedNotices, phoneAmong } from './changes.ts';
 import { confirmEmail, requestEmailChange } from './email-change.ts';
 import { register } from './registration.ts';
 
@@ -126,6 +126,7 @@ export const accountProfileRoutes: readonly Route[] = [
         language_code: request.language,
         ...(phone === undefined ? {} : { phone }),
         flags: flagsAmong(values),
+        notices: await namedNotices(ctx, request),
         ...(basket == null ? {} : { basket: { basket: basket as bigint, uid: uid as string } }),
         evidence: evidenceOf(request),
       });

@@ -1,7 +1,10 @@
 /** From a request to a change: the one place where bodies of profiles become `ProfileChange`s. */
 import type { Customer } from '../accounts/callers.ts';
+import { READ_COOKIE } from '../accounts/read-cookie.ts';
 import { channels, type Flags } from '../consent/channels.ts';
-import type { Evidence } from '../consent/ledger.ts';
+import type { NoticeRef } from '../consent/ledger.ts';
+import type { Evidence } from '../consent/lines.ts';
+import { readNotice } from '../consent/notices.ts';
 import { type PhoneNumber, readPhone } from '../phone/numbers.ts';
 import { type Body, UploadedFile } from '../platform/body.ts';
 import type { Ctx } from '../platform/ctx.ts';
@@ -47,6 +50,22 @@ function ifMatch(incoming: Incoming): string[] | undefined {
 }
 
 /**
+ * The notices a client says it showed, in `Assent-Notice: 7, 9`, by channel; undefined without the header.
+ * @throws invalid on `Assent-Notice` for one that is none of ours
+ */
+export async function namedNotices(ctx: Ctx, incoming: Incoming): Promise<Map<string, NoticeRef> | undefined> {
+  const header = incoming.headers['assent-notice'];
+  if (header === undefined) return undefined;
+  const named = new Map<string, NoticeRef>();
+  for (const text of header.split(',', 10).map((part) => part.trim())) {
+    const notice = /^[1-9]\d{0,14}$/.test(text) ? await readNotice(ctx, Number(text)) : undefined;
+    if (notice === undefined || notice.purpose !== 'marketing') refuse({ path: ['Assent-Notice'], key: 'notice.none' });
+    for (const channel of notice.channels) named.set(channel, { id: notice.id, sha256: notice.text_sha256 });
+  }
+  return named;
+}
+
+/**
  * Reads a profile body as a change, and names unknown keys in `Assent-Ignored`.
  * @param extra rules of the route besides the profile's own, returned as `rest`
  * @returns `namesPhone` tells a body with the present number, which is no change, from one without any
@@ -86,6 +105,7 @@ export async function readChange(
   if (columns['attributes'] !== undefined)
     columns['attributes'] = keepReadOnly(ctx, columns['attributes'] as object, account.attributes);
   const tags = ifMatch(request);
+  const notices = await namedNotices(ctx, request);
   return {
     rest: Object.fromEntries(extra.map(({ name }) => [name, values[name]])),
     namesPhone: values['phone'] !== undefined,
@@ -96,6 +116,8 @@ export async function readChange(
       ...(phone === undefined ? {} : { phone }),
       ...(avatar === undefined ? {} : { avatar }),
       ...(tags === undefined ? {} : { ifMatch: tags }),
+      reader: { session: request.actor.family, version: request.cookies[READ_COOKIE] },
+      ...(notices === undefined ? {} : { notices }),
       source: 'account',
       evidence: evidenceOf(request, { session: request.actor.family }),
     },

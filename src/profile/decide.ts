@@ -1,9 +1,20 @@
 /** What a change of a profile does, decided in plain code on what was loaded: no statement, no clock. */
 import type { Account } from '../accounts/accounts.ts';
 import type { ContactPoint } from '../accounts/contact-points.ts';
-import { channels, type Flags } from '../consent/channels.ts';
-import type { Draft, Evidence, Source } from '../consent/ledger.ts';
-import { decideFlag, decideLeaving, type Edge, maySpeakFor, type State } from '../consent/rules.ts';
+import { channels, type Flags, shownFlag, tailOf } from '../consent/channels.ts';
+import type { Book, NoticeRef } from '../consent/ledger.ts';
+import type { Evidence } from '../consent/lines.ts';
+import { type NoticeInForce, noticeFor } from '../consent/notices.ts';
+import {
+  decide as decideConsent,
+  decideEnd,
+  type Edge,
+  isSilent,
+  maySpeakFor,
+  needsHearing,
+  type Standing,
+} from '../consent/rules.ts';
+import type { Source } from '../consent/sources.ts';
 import type { PhoneNumber } from '../phone/numbers.ts';
 import { Failure } from '../platform/failure.ts';
 import { profileColumns, profileTag } from './fields.ts';
@@ -21,18 +32,25 @@ export interface ProfileChange {
   readonly avatar?: string | null;
   /** ETags of If-Match; the change is refused when the profile has none of them any more. */
   readonly ifMatch?: readonly string[];
+  /** What its author has read of the consents (rule 3): all of them, or what their cookie and their sign-in tell. */
+  readonly reader: 'everything' | { readonly session: string; readonly version: string | undefined };
+  /** Notices that the client names as shown, by channel. */
+  readonly notices?: ReadonlyMap<string, NoticeRef>;
   readonly source: Source;
   readonly evidence: Evidence;
 }
-
-/** Standings of one point by channel. */
-type Standings = Map<string, { state: State; since: Date; event: string; account: number | null; proven: boolean }>;
 
 /** Everything a batch has locked and read. Decisions write their outcome back, so that the next one sees it. */
 export interface Loaded {
   readonly accounts: Map<number, Account>;
   readonly points: Map<number, ContactPoint>;
-  readonly standings: Map<number, Standings>;
+  readonly book: Book;
+  /** Lines that the author of a change knows by their sign-in: `account event`. */
+  readonly heard: Set<string>;
+  readonly notices: readonly NoticeInForce[];
+  readonly defaultLanguage: string;
+  /** Channels on which a yes has to be confirmed. */
+  readonly doubleOptIn: readonly string[];
   /** Points of the new numbers, by E.164. */
   readonly numbers: Map<string, ContactPoint>;
   /** Active accounts that hold a new number; undefined where numbers need not be unique. */
@@ -46,29 +64,11 @@ export interface Loaded {
 
 export interface Decision {
   readonly account: Account;
-  readonly drafts: Draft[];
+  /** Points whose holders have to be asked. */
+  readonly asked: readonly number[];
   readonly changed: boolean;
   readonly retired?: number;
   readonly verified?: number;
-}
-
-export interface StateRow {
-  readonly contact_point: number;
-  readonly channel: string;
-  readonly state: State;
-  readonly since: Date;
-  readonly event: string;
-  /** Whose word it was, and whether they had proven the address. */
-  readonly account: number | null;
-  readonly proven: boolean;
-}
-
-/** Adds standings of points to those that are known. */
-export function keep(all: Map<number, Standings>, rows: readonly StateRow[]): void {
-  for (const { contact_point, channel, ...standing } of rows) {
-    const standings: Standings = all.get(contact_point) ?? new Map();
-    all.set(contact_point, standings.set(channel, standing));
-  }
 }
 
 /** Columns a change can write. */
@@ -93,19 +93,44 @@ export const touches = ({ phone, flags }: ProfileChange, point: ContactPoint['ki
 export const movesTo = (account: Account, { phone }: ProfileChange): boolean =>
   phone !== undefined && (phone?.e164 ?? null) !== account.phone_e164;
 
-/** The account's consents as `sms=granted,call=refused`, from the points it now has. */
-export function consentsOf(account: Account, standings: Map<number, Standings>): Pick<Account, 'consents' | 'events'> {
+/** The account's consents as requests find them, from the points it now has. */
+export function consentsOf(account: Account, book: Book): string | null {
   const pairs: string[] = [];
-  let events = 0;
   for (const { name, kind } of channels) {
     const point = kind === 'email' ? account.email_point : account.phone_point;
-    const standing = point === null ? undefined : standings.get(point)?.get(name);
-    if (standing === undefined) continue;
-    pairs.push(`${name}=${standing.state}`);
-    // The same fold as in SQL (`signedIn`): the order of the channels does not matter.
-    events ^= Number.parseInt(standing.event.slice(-7), 16);
+    const standing = point === null ? undefined : book.standing(point, name, 'marketing');
+    if (standing !== undefined) pairs.push(`${name}=${standing.state}:${tailOf(standing.event)}`);
   }
-  return { consents: pairs.length === 0 ? null : pairs.join(','), events };
+  return pairs.length === 0 ? null : pairs.join(',');
+}
+
+const places = new Map<string, number>(channels.map(({ name }, index) => [name, index]));
+
+/**
+ * Whether the author of a change has read the line that stands for a channel: If-Match says so for all of them, the cookie
+ * line by line. Neither can speak of a number that the account only moves to.
+ */
+function hasRead({ reader, ifMatch }: ProfileChange, channel: string, standing: Standing, moved: boolean): boolean {
+  if (reader === 'everything') return true;
+  if (moved) return false;
+  // That it matches is checked before anything is decided; `*` matches whatever there is and says nothing.
+  if (ifMatch !== undefined && !ifMatch.includes('*')) return true;
+  return reader.version?.split('.')[places.get(channel)!] === tailOf(standing.event);
+}
+
+/** Lines that a change says yes against and that its author may not have read: whether they know them is looked up. */
+export function unheard(change: ProfileChange, account: Account, loaded: Loaded): { event: string; moved: boolean }[] {
+  const moved = movesTo(account, change);
+  const target = moved ? loaded.numbers.get(change.phone?.e164 ?? '')?.id : account.phone_point;
+  return channels.flatMap(({ name, flag, kind }) => {
+    if (change.flags[flag] !== true) return [];
+    const point = kind === 'email' ? account.email_point : (target ?? null);
+    const standing = point === null ? undefined : loaded.book.standing(point, name, 'marketing');
+    const other = moved && kind === 'phone';
+    return standing !== undefined && needsHearing(standing) && !hasRead(change, name, standing, other)
+      ? [{ event: standing.event, moved: other }]
+      : [];
+  });
 }
 
 /** Keeps who holds what as it will be, so that the next change of the batch finds it so. */
@@ -151,58 +176,89 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
   if (change.proof !== undefined) account.phone_verified_at = now;
   if (account.phone_point === null) account.phone_point = loaded.placeholders.get(change.account)?.id ?? null;
 
-  const drafts: Draft[] = [];
-  const write = (point: ContactPoint, channel: string, edge: Edge | undefined, more: Evidence = {}): void => {
+  const asked: number[] = [];
+  const { book } = loaded;
+  const write = (
+    point: ContactPoint,
+    channel: string,
+    purpose: string,
+    edge: Edge | undefined,
+    more: Evidence = {},
+  ): void => {
     if (edge === undefined) return;
-    drafts.push({
+    const said = edge.kind === 'grant' || edge.kind === 'request' || edge.kind === 'refuse' || edge.kind === 'withdraw';
+    const language = account.language_code;
+    const notice = said
+      ? (change.notices?.get(channel) ??
+        noticeFor(loaded.notices, { purpose, channel, language, fallback: loaded.defaultLanguage }))
+      : undefined;
+    book.write({
       point,
       proven: provenBy(account, point.kind),
       account: before.id,
       channel,
-      purpose: 'marketing',
+      purpose,
       edge,
       source: change.source,
       actor: `account:${before.id}`,
       evidence: { ...change.evidence, ...more },
+      notice,
+      idempotencyKey: null,
     });
+    if (edge.kind === 'request' && edge.outcome === 'applied') asked.push(point.id);
+  };
+  const say = (point: ContactPoint, channel: string, purpose: string, granted: boolean, more?: Evidence): void => {
+    const standing = book.standing(point.id, channel, purpose);
+    const maySpeak = maySpeakFor(standing, before.id, provenBy(account, point.kind));
+    const heard =
+      standing === undefined ||
+      hasRead(change, channel, standing, moves && point.kind === 'phone') ||
+      loaded.heard.has(`${before.id} ${standing.event}`);
+    const doubleOptIn = loaded.doubleOptIn.includes(channel);
+    const statement = { granted, speaker: { voice: 'person', maySpeak, heard }, doubleOptIn } as const;
+    write(point, channel, purpose, decideConsent(standing, statement, now), more);
+  };
+  const pointOf = (kind: ContactPoint['kind']): ContactPoint | undefined => {
+    const id = kind === 'email' ? account.email_point : account.phone_point;
+    return id === null
+      ? undefined
+      : (loaded.points.get(id) ??
+          (kind === 'phone' && number !== undefined ? loaded.numbers.get(number) : undefined) ??
+          loaded.placeholders.get(change.account));
   };
 
-  // What the old number allowed ends with it, unless somebody else still holds it. Flags stated before there was any
-  // number were about whichever number would come: they move to the first one.
-  const carried = new Map<string, { stated: boolean; from: string }>();
+  // What the old number allowed ends with it, unless somebody else still holds it (rule 5). Flags stated before there was
+  // any number were about whichever number would come: they move to the first one.
   let retired: number | undefined;
   if (moves && oldPoint !== null && oldPoint !== account.phone_point) {
     const old = loaded.points.get(oldPoint)!;
-    const placeholder = old.address_hash === null;
     const others = loaded.shared.get(oldPoint)?.some((holder) => holder !== before.id) ?? false;
     if (!others) retired = oldPoint;
-    for (const { name } of phoneChannels) {
-      const standing = loaded.standings.get(oldPoint)?.get(name);
-      if (placeholder && standing !== undefined)
-        carried.set(name, { stated: standing.state === 'granted', from: standing.event });
-      else if (!others) write(old, name, decideLeaving(standing, now));
+    const next = pointOf('phone');
+    const known = phoneChannels.flatMap(({ name }) => book.of(oldPoint).filter(({ channel }) => channel === name));
+    for (const { channel, purpose, state, event } of known) {
+      if (old.address_hash !== null) {
+        if (!others) write(old, channel, purpose, decideEnd(book.standing(oldPoint, channel, purpose), now));
+        continue;
+      }
+      const stated =
+        purpose === 'marketing' &&
+        phoneChannels.some(({ name, flag }) => name === channel && typeof change.flags[flag] === 'boolean');
+      if (next === undefined || stated || book.standing(next.id, channel, purpose) !== undefined) continue;
+      say(next, channel, purpose, state === 'granted' || state === 'pending', { carried_from: event });
     }
   }
-  for (const { name, flag, kind, unknown } of channels) {
-    const pointId = kind === 'email' ? account.email_point : account.phone_point;
-    if (pointId === null) continue;
-    const point =
-      loaded.points.get(pointId) ??
-      (kind === 'phone' && number !== undefined ? loaded.numbers.get(number) : undefined) ??
-      loaded.placeholders.get(change.account);
+  for (const channel of channels) {
+    const point = pointOf(channel.kind);
     if (point === undefined) continue;
-    const standing = loaded.standings.get(pointId)?.get(name);
-    const shown = standing === undefined ? unknown : standing.state === 'granted';
-    const stated = change.flags[flag];
-    const carry = typeof stated === 'boolean' || standing !== undefined ? undefined : carried.get(name);
-    const maySpeak = maySpeakFor(standing, before.id, provenBy(account, kind));
-    if (carry === undefined) write(point, name, decideFlag(standing, shown, stated, maySpeak, now));
-    else write(point, name, decideFlag(undefined, null, carry.stated, maySpeak, now), { carried_from: carry.from });
+    const shown = shownFlag(channel, book.standing(point.id, channel.name, 'marketing')?.state);
+    const stated = change.flags[channel.flag];
+    if (!isSilent(stated, shown)) say(point, channel.name, 'marketing', stated === true);
   }
   const changed = profileRow.some((column) => account[column as keyof Account] !== before[column as keyof Account]);
   return {
     account: changed ? { ...account, version: before.version + 1 } : account,
-    drafts,
+    asked,
     changed,
     ...(retired === undefined ? {} : { retired }),
     ...(change.proof === undefined || account.phone_point === null ? {} : { verified: account.phone_point }),

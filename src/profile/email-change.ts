@@ -1,12 +1,11 @@
 /** Another e-mail address: it counts once it is proven by a link, and what the old one allowed ends there. */
 import { type Account, foldEmail } from '../accounts/accounts.ts';
-import { type ContactPoint, contactPoints } from '../accounts/contact-points.ts';
+import { contactPoints } from '../accounts/contact-points.ts';
 import { endLinks, openLink, sendLink, spendLink } from '../accounts/links.ts';
 import { languageOf } from '../accounts/mails.ts';
 import { verifyPassword } from '../accounts/passwords.ts';
-import { channels } from '../consent/channels.ts';
-import { type Draft, type Evidence, record } from '../consent/ledger.ts';
-import { decideLeaving, type State } from '../consent/rules.ts';
+import type { Evidence } from '../consent/lines.ts';
+import { leavePoint } from '../consent/statements.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
 import { refuse } from '../platform/failure.ts';
@@ -48,39 +47,15 @@ export async function confirmEmail(root: Ctx, token: string, evidence: Evidence)
     if (!(await spendLink(ctx, link))) refuse({ path: ['token'], key: 'link.invalid' });
     const before = await ctx.db.one<{ email_point: number }>(sql`
       select email_point from account where id = ${link.account} for no key update`);
-    const [old] = await ctx.db.rows<ContactPoint>(sql`
-      select id, kind, encode(address_hash, 'hex') as address_hash from contact_point where id = ${before!.email_point} for no key update`);
-    const [point] = await contactPoints(ctx, [{ kind: 'email', value: foldEmail(email) }]);
-    const standings = await ctx.db.rows<{ channel: string; state: State; since: Date }>(sql`
-      select channel, state, since from consent_state where contact_point = ${old!.id} and purpose = 'marketing'`);
-    const drafts = channels
-      .filter(({ kind }) => kind === 'email')
-      .flatMap(({ name }): Draft[] => {
-        const edge = decideLeaving(
-          standings.find(({ channel }) => channel === name),
-          now,
-        );
-        if (edge === undefined) return [];
-        const { account } = link;
-        return [
-          {
-            point: old!,
-            account,
-            channel: name,
-            purpose: 'marketing',
-            edge,
-            source: 'account',
-            actor: `account:${account}`,
-            evidence,
-          },
-        ];
-      });
-    await record(ctx, drafts);
-    await ctx.db.run(sql`update contact_point set retired_at = ${now} where id = ${old!.id}`);
+    const [point] = await contactPoints(ctx, [{ kind: 'email', value: foldEmail(email) }], { by: 'person' });
+    const old = before!.email_point;
+    await leavePoint(ctx, old, { account: link.account, actor: `account:${link.account}`, evidence });
+    await ctx.db.run(sql`update contact_point set retired_at = ${now} where id = ${old}`);
     await ctx.db.run(sql`update contact_point set verified_at = ${now} where id = ${point!.id}`);
     try {
       await ctx.db.run(sql`
-        update account set email = ${email}, email_key = ${foldEmail(email)}, email_point = ${point!.id}, email_verified_at = ${now}, version = version + 1
+        update account set email = ${email}, email_key = ${foldEmail(email)}, email_point = ${point!.id}, email_verified_at = ${now}, version = version + 1,
+               link_generation = link_generation + 1
          where id = ${link.account}`);
     } catch (error) {
       if (violated(error) === 'account_email') refuse({ path: ['token'], key: 'account.email_taken' });

@@ -3,7 +3,7 @@
  * it is a column of its own; serializer, validation, UPDATE and OpenAPI follow from it.
  */
 import type { Account } from '../accounts/accounts.ts';
-import { type Channel, channels, type Flag, shownFlags } from '../consent/channels.ts';
+import { type Channel, channels, consentVersion, type Flag, shownFlags } from '../consent/channels.ts';
 import { UploadedFile } from '../platform/body.ts';
 import { boolean, char, choice, date, dict, type FieldKind, type FieldRule } from '../platform/drf.ts';
 import { JsonError, parseJson, textFault } from '../platform/json.ts';
@@ -222,6 +222,6 @@ export function profileRules(settings: Settings): FieldRule[] {
   return compiled.rules;
 }
 
-/** Strong ETag (RFC 9110, 8.8.3): changes with the row and with every consent event behind the flags. */
-export const profileTag = ({ version, events }: Pick<Account, 'version' | 'events'>): string =>
-  `"${version}${events === 0 ? '' : `.${events.toString(36)}`}"`;
+/** Strong ETag (RFC 9110, 8.8.3): changes with the row and with the line behind each flag. */
+export const profileTag = ({ version, consents }: Pick<Account, 'version' | 'consents'>): string =>
+  `"${version}${consents === null ? '' : `-${consentVersion(consents)}`}"`;

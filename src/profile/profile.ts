@@ -4,7 +4,9 @@
  */
 import type { Account } from '../accounts/accounts.ts';
 import { type ContactPoint, contactPoints, placeholderPoint } from '../accounts/contact-points.ts';
-import { record } from '../consent/ledger.ts';
+import { openBook, readStandings, record, type StateRow } from '../consent/ledger.ts';
+import { noticesInForce } from '../consent/notices.ts';
+import { askToConfirm } from '../consent/statements.ts';
 import { spendCodes, unspentCodes } from '../phone/verification.ts';
 import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
@@ -15,14 +17,13 @@ import {
   type Decision,
   decide,
   enter,
-  keep,
   type Loaded,
   movesTo,
   needsPlaceholder,
   type ProfileChange,
   profileRow,
-  type StateRow,
   touches,
+  unheard,
 } from './decide.ts';
 
 const saveAccounts = `
@@ -30,12 +31,35 @@ const saveAccounts = `
     from jsonb_populate_recordset(null::account, $1::jsonb) u
    where a.id = u.id`;
 
-/** Standings of points, added to what is loaded. */
-async function loadStandings(ctx: Ctx, loaded: Loaded, points: number[]): Promise<void> {
-  const rows = await ctx.db.rows<StateRow>(sql`
-    select contact_point, channel, state, since, event, account, proven from consent_state
-     where contact_point = any (${points}::bigint[]) and purpose = 'marketing'`);
-  keep(loaded.standings, rows);
+/**
+ * Which of the no's in the way of somebody's yes they know by their sign-in (rule 3): those their own session wrote, and
+ * without a cookie that tells more, those from before it.
+ */
+async function loadHeard(ctx: Ctx, loaded: Loaded, changes: readonly ProfileChange[]): Promise<void> {
+  const asked = changes.flatMap((change) => {
+    const account = loaded.accounts.get(change.account);
+    const { reader } = change;
+    if (account === undefined || reader === 'everything') return [];
+    return unheard(change, account, loaded).map(({ event, moved }) => ({
+      account: account.id,
+      event,
+      session: reader.session,
+      // A cookie says what was read of the account's own addresses.
+      told: reader.version !== undefined && !moved,
+    }));
+  });
+  if (asked.length === 0) return;
+  const rows = await ctx.db.rows<{ n: number; own: boolean; before: boolean }>(sql`
+    select q.n::int as n, coalesce(v.evidence ->> 'session' = q.session::text, false) as own,
+           coalesce(e.recorded_at < (select min(s.created_at) from session s where s.family = q.session), false) as before
+      from unnest(${asked.map(({ event }) => event)}::uuid[], ${asked.map(({ session }) => session)}::uuid[])
+           with ordinality as q (event, session, n)
+      join consent_event e on e.id = q.event
+      left join consent_evidence v on v.event = q.event`);
+  for (const { n, own, before } of rows) {
+    const { account, event, told } = asked[n - 1]!;
+    if (own || (before && !told)) loaded.heard.add(`${account} ${event}`);
+  }
 }
 
 /** What changes of numbers need besides: the new points, who holds them, who else holds the old ones. */
@@ -49,12 +73,14 @@ async function loadNumbers(ctx: Ctx, loaded: Loaded, changes: readonly ProfileCh
     const points = await contactPoints(
       ctx,
       numbers.map((value) => ({ kind: 'phone' as const, value })),
+      { by: 'person' },
     );
     for (const [index, point] of points.entries()) loaded.numbers.set(numbers[index]!, point);
-    await loadStandings(
-      ctx,
-      loaded,
-      points.map(({ id }) => id),
+    loaded.book.enter(
+      await readStandings(
+        ctx,
+        points.map(({ id }) => id),
+      ),
     );
   }
   const old = moving.flatMap(({ account }) => loaded.accounts.get(account)!.phone_point ?? []);
@@ -83,7 +109,8 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
   const [emails, phones] = [touching('email'), touching('phone')];
   const proofs = changes.flatMap(({ account, proof }) => (proof === undefined ? [] : [{ account, nonce: proof }]));
   // Sent together, answered in order: locks first, so that what is read after them is what they guard.
-  const [accounts, points, states, proven] = await Promise.all([
+  const states = changes.some(({ flags }) => Object.keys(flags).length > 0);
+  const [accounts, points, standings, proven, notices] = await Promise.all([
     ctx.db.rows<Account>(sql`
       select id, email, first_name, last_name, phone, phone_e164, gender, date_of_birth, language_code, attributes, avatar,
              is_operator, date_joined, last_login, email_verified_at, phone_verified_at, email_point, phone_point, version
@@ -91,59 +118,45 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
     emails.length + phones.length === 0
       ? []
       : ctx.db.rows<ContactPoint>(sql`
-          select p.id, p.kind, encode(p.address_hash, 'hex') as address_hash from contact_point p
+          select p.id, p.kind, encode(p.address_hash, 'hex') as address_hash, p.value from contact_point p
            where p.id in (select a.email_point from account a where a.id = any (${emails}::bigint[])
                           union all select a.phone_point from account a where a.id = any (${phones}::bigint[]))
            order by p.id for no key update`),
     ctx.db.rows<StateRow>(sql`
-      select s.contact_point, s.channel, s.state, s.since, s.event, s.account, s.proven
-        from account a join consent_state s on s.contact_point = any (array[a.email_point, a.phone_point]) and s.purpose = 'marketing'
+      select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath
+        from account a join consent_state s on s.contact_point = any (array[a.email_point, a.phone_point])
        where a.id = any (${ids}::bigint[])`),
     proofs.length === 0 ? [] : unspentCodes(ctx, proofs),
+    states ? noticesInForce(ctx) : [],
   ]);
   const loaded: Loaded = {
     accounts: new Map(),
     points: new Map(points.map((point) => [point.id, point])),
-    standings: new Map(),
+    // After the locks: what another process wrote while this one waited for them came before.
+    book: openBook(ctx.clock.now(), standings),
+    heard: new Set(),
+    notices,
+    defaultLanguage: ctx.settings.get('DEFAULT_LANGUAGE'),
+    doubleOptIn: ctx.settings.get('DOUBLE_OPT_IN'),
     numbers: new Map(),
     taken: ctx.settings.get('PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE') ? new Map() : undefined,
     shared: new Map(),
     placeholders: new Map(),
     proven: new Set(proven.map(({ account }) => account)),
   };
-  keep(loaded.standings, states);
   for (const account of accounts)
-    loaded.accounts.set(account.id, { ...account, ...consentsOf(account, loaded.standings) });
+    loaded.accounts.set(account.id, { ...account, consents: consentsOf(account, loaded.book) });
   if (phones.length > 0) await loadNumbers(ctx, loaded, changes);
+  await loadHeard(ctx, loaded, changes);
   return loaded;
 }
 
 async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Account | Failure)[]> {
   return transaction(root, async (ctx) => {
     const loaded = await load(ctx, changes);
-    // After the locks: what another process wrote while this one waited for them came before.
     const now = ctx.clock.now();
-    const decisions = changes.map((change) => {
-      const decision = decide(change, loaded, now);
-      if (!(decision instanceof Failure)) {
-        // The next change of this batch may be of an account that shares the point.
-        keep(
-          loaded.standings,
-          decision.drafts.map(({ point, channel, edge, account: draftAccount, proven = false }) => ({
-            contact_point: point.id,
-            channel,
-            state: edge.state,
-            since: edge.occurredAt,
-            event: '',
-            account: draftAccount,
-            proven,
-          })),
-        );
-      }
-      return decision;
-    });
+    const decisions = changes.map((change) => decide(change, loaded, now));
     const made = decisions.filter((decision): decision is Decision => !(decision instanceof Failure));
-    const drafts = made.flatMap((decision) => decision.drafts);
     const rows = made.filter(({ changed }) => changed).map(({ account }) => account);
     // One that somebody of this batch has moved to is in use again.
     const retired = made.flatMap(({ retired: point }) =>
@@ -156,8 +169,8 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
       return proof === undefined || late ? [] : [{ account, nonce: proof }];
     });
     const verified = made.flatMap((decision) => decision.verified ?? []);
-    const [ids] = await Promise.all([
-      record(ctx, drafts),
+    await Promise.all([
+      record(ctx, loaded.book),
       spent.length === 0 ? 0 : spendCodes(ctx, spent),
       rows.length === 0 ? 0 : ctx.db.run(prepared(saveAccounts, JSON.stringify(rows))),
       retired.length === 0
@@ -167,12 +180,12 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
         ? 0
         : ctx.db.run(sql`update contact_point set verified_at = ${now} where id = any (${verified}::bigint[])`),
     ]);
-    for (const [index, { point, channel }] of drafts.entries())
-      loaded.standings.get(point.id)!.get(channel)!.event = ids[index]!;
+    const asked = made.flatMap((decision) => decision.asked);
+    if (asked.length > 0) await askToConfirm(ctx, [...new Set(asked)]);
     return decisions.map((decision) =>
       decision instanceof Failure
         ? decision
-        : { ...decision.account, ...consentsOf(decision.account, loaded.standings) },
+        : { ...decision.account, consents: consentsOf(decision.account, loaded.book) },
     );
   });
 }

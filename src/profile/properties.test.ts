@@ -369,7 +369,7 @@ test('flags written at once by two accounts of one number through two processes:
         }
         const ids = people.map(({ id }) => id);
         const lines = await kit.rows<Line>(
-          'select id, contact_point, channel, kind, occurred_at from consent_event where account = any ($1::bigint[])',
+          "select id, contact_point, channel, kind, occurred_at from consent_event where account = any ($1::bigint[]) and outcome = 'applied'",
           ids,
         );
         events += lines.length;

@@ -1,12 +1,14 @@
 /** `/users/profile/` and `/users/profile-with-loyalty/` of the Akinon Users API. */
 import type { Account } from '../accounts/accounts.ts';
 import { type Customer, customer } from '../accounts/callers.ts';
+import { READ_COOKIE, readCookie } from '../accounts/read-cookie.ts';
+import { consentVersion } from '../consent/channels.ts';
 import { type PhoneNumber, readPhone } from '../phone/numbers.ts';
 import { pendingNumber, requestCode, submitCode } from '../phone/verification.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { akinon, boolean, char, type FieldRule, refusals } from '../platform/drf.ts';
 import { refuse } from '../platform/failure.ts';
-import { type Answer, empty, type Incoming, ok, type Request, type Route, route } from '../platform/http.ts';
+import { type Answer, empty, ok, type Request, type Route, route } from '../platform/http.ts';
 import { throttle } from '../platform/throttle.ts';
 import { explain, loyaltyBody, profileAnswer, profileBody, profileWithLoyaltyAnswer } from './answers.ts';
 import { readChange } from './changes.ts';
@@ -15,13 +17,23 @@ import { changeProfile } from './profile.ts';
 
 const AVATAR_BODY = 6 * 1024 * 1024;
 
-const shown = (ctx: Ctx, account: Account, incoming: Incoming): Answer =>
-  ok(showProfile(account, ctx.settings, incoming.origin), { etag: profileTag(account) });
+/** Headers of an answer that shows the flags: the ETag, and the cookie that says which version of them was read. */
+function versionHeaders(account: Account, request: Request<Customer>): Record<string, string> {
+  const headers: Record<string, string> = { etag: profileTag(account) };
+  const version = consentVersion(account.consents);
+  // Only when it changed, so that reading costs clients nothing; a Token's holder keeps no cookies.
+  if (request.actor.kind === 'cookie' && request.cookies[READ_COOKIE] !== version)
+    headers['set-cookie'] = readCookie(version, request.secure);
+  return headers;
+}
 
-const shownWithLoyalty = (ctx: Ctx, account: Account, incoming: Incoming): Answer =>
+const shown = (ctx: Ctx, account: Account, request: Request<Customer>): Answer =>
+  ok(showProfile(account, ctx.settings, request.origin), versionHeaders(account, request));
+
+const shownWithLoyalty = (ctx: Ctx, account: Account, request: Request<Customer>): Answer =>
   ok(
-    { ...showProfile(account, ctx.settings, incoming.origin), code: null, resend: false },
-    { etag: profileTag(account) },
+    { ...showProfile(account, ctx.settings, request.origin), code: null, resend: false },
+    versionHeaders(account, request),
   );
 
 /** PUT and PATCH of the plain profile. */

@@ -288,10 +288,10 @@ describe('changes that travel in one batch', () => {
 
   test('are tried one by one when the database will not have one of them', async () => {
     baker = await person();
-    await kit.rows('create sequence attempts');
-    await kit.rows(`create function refuse() returns trigger language plpgsql as $$
+    await kit.owner('create sequence attempts');
+    await kit.owner(`create function refuse() returns trigger language plpgsql security definer as $$
       begin perform nextval('attempts'); raise exception 'not this one'; end $$`);
-    await kit.rows(
+    await kit.owner(
       `create trigger refuse before update on entry for each row when (new.permissions = '{products}') execute function refuse()`,
     );
     try {
@@ -305,9 +305,9 @@ describe('changes that travel in one batch', () => {
         { shop_ids: companies[2]!.shops, version: 2 },
       ]);
       // Once with the others, once alone.
-      expect(await kit.rows('select last_value from attempts')).toEqual([{ last_value: 2 }]);
+      expect(await kit.owner('select last_value from attempts')).toEqual([{ last_value: 2 }]);
     } finally {
-      await kit.rows('drop trigger refuse on entry');
+      await kit.owner('drop trigger refuse on entry');
     }
   });
 });

@@ -51,7 +51,7 @@ beforeAll(async () => {
   await createCompany(kit.ctx, rakipsBakery);
   usta = await kit.bearer(ustasBakery.owner);
   rakip = await kit.bearer(rakipsBakery.owner);
-  await kit.rows('alter table entry alter column id restart with 1000');
+  await kit.owner('alter table entry alter column id restart with 1000');
 });
 afterAll(() => kit.close());
 
@@ -147,9 +147,9 @@ describe('the documented facts', () => {
 
 describe('the example of the document', () => {
   test('is answered with the whole entry, and kept', async () => {
-    await kit.rows('alter table entry alter column id restart with 17');
+    await kit.owner('alter table entry alter column id restart with 17');
     const cirak = await colleague();
-    await kit.rows('alter table entry alter column id restart with 2000');
+    await kit.owner('alter table entry alter column id restart with 2000');
     const { path, headers, body } = contract.examples.updateRequest;
     expect(cirak.path).toBe(path);
     const held = ['newsletters', 'translations', 'email_settings', 'products', 'checkout_settings', 'time_settings'];

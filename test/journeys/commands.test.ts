@@ -139,8 +139,8 @@ describe('commands', () => {
     expect((await assent(['ledger', 'verify'])).out).toMatch(
       /^The ledger holds: \d+ lines in \d+ seals, 0 not yet sealed\.\n$/,
     );
-    await kit.rows('alter table consent_event disable trigger append_only');
-    await kit.rows('update consent_event set channel = $1 where account = $2', 'sms', ada.id);
+    await kit.owner('alter table consent_event disable trigger append_only');
+    await kit.owner('update consent_event set channel = $1 where account = $2', 'sms', ada.id);
     const broken = await assent(['ledger', 'verify']);
     expect([broken.code, broken.out]).toEqual([
       1,
@@ -150,12 +150,12 @@ describe('commands', () => {
 
   test('migrate says that nothing is missing, and a newer schema is refused', async () => {
     expect(await assent(['migrate'])).toMatchObject({ code: 0, err: 'The schema is up to date.\n' });
-    await kit.rows("insert into migration (number, name) values (9999, '9999_from_the_future.sql')");
+    await kit.owner("insert into migration (number, name) values (9999, '9999_from_the_future.sql')");
     const { code, err } = await assent(['migrate']);
     expect(code).toBe(1);
     expect(err).toMatch(
       /^The database is at migration 9999_from_the_future\.sql, which this version of Assent does not know/,
     );
-    await kit.rows('delete from migration where number = 9999');
+    await kit.owner('delete from migration where number = 9999');
   });
 });

@@ -24,7 +24,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Engine } from '../../src/platform/engine/engine.ts';
-import { EngineError, startEngine } from '../../src/platform/engine/engine.ts';
+import { EngineError, runningEngine, startEngine } from '../../src/platform/engine/engine.ts';
 import { canReach, engineHome, engineUser, findPackage, SYSTEM_FOLDER } from '../../src/platform/engine/files.ts';
 import { clusterProcesses, endLeftovers, postmasterPid, tell } from '../../src/platform/engine/lock.ts';
 import { run } from '../../src/platform/engine/programs.ts';
@@ -176,6 +176,27 @@ describe('engine', () => {
     expect(performance.now() - before).toBeLessThan(2000); // 60 ms on a quiet machine
     expect(await read(second.connection)).toEqual(kept);
     expect(lines).toHaveLength(1); // only the first start has something to say
+  });
+
+  it('makes a role for the service that may do nothing by itself, and finds it again or makes it anew', async () => {
+    const first = await start();
+    await write(first.connection);
+    expect(first.application).toEqual({ ...first.connection, user: 'assent_app' });
+    const [facts] = await query(
+      first.application,
+      `SELECT rolname::text AS name, rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls AS more,
+        has_schema_privilege('public', 'CREATE') AS creates FROM pg_roles WHERE rolname = current_user`,
+    );
+    expect(facts).toEqual({ name: 'assent_app', more: false, creates: false });
+    expect(await query(first.application, 'SELECT one FROM kept')).toMatchObject([{ code: '42501' }]);
+    expect(await runningEngine(folder)).toEqual({ connection: first.connection, application: first.application });
+    // A server of an older version made none: a command beside it does, and so does the next start.
+    await query(first.connection, 'DROP ROLE assent_app');
+    await Promise.all([runningEngine(folder), runningEngine(folder)]);
+    expect(await query(first.application, 'SELECT 1 AS one')).toEqual(kept);
+    await query(first.connection, 'DROP ROLE assent_app');
+    await first.stop();
+    expect(await query((await start()).application, 'SELECT 1 AS one')).toEqual(kept);
   });
 
   it('refuses a second start and names the folder and the process', async () => {

@@ -23,10 +23,16 @@ export interface EngineConnection {
   readonly ssl: false;
 }
 
-/** The embedded PostgreSQL, running. */
-export interface Engine {
-  /** Connection settings for `pg`: unix socket, no TCP. */
+/** The two roles of an engine. */
+export interface EngineRoles {
+  /** As the superuser, who owns the tables and migrates: unix socket, no TCP. */
   readonly connection: EngineConnection;
+  /** As the role the service works with. It can do nothing that was not granted to it. */
+  readonly application: EngineConnection;
+}
+
+/** The embedded PostgreSQL, running. */
+export interface Engine extends EngineRoles {
   /** Folder of the cluster itself. */
   readonly cluster: string;
   /** Fast shutdown; resolves when the process has gone. */
@@ -45,6 +51,12 @@ export interface EngineOptions {
 
 /** Part of the socket's name, nothing listens on it. */
 const PORT = 5432;
+
+/** Who may connect is decided by the socket's folder, so neither role has a password. */
+const rolesAt = (host: string): EngineRoles => {
+  const connection = { host, port: PORT, user: 'assent', password: '', database: 'assent', ssl: false } as const;
+  return { connection, application: { ...connection, user: 'assent_app' } };
+};
 
 /** Fast shutdown may take this long (it writes a checkpoint) before the immediate one, which recovers at next start. */
 const STOP_PATIENCE = 10_000;
@@ -83,7 +95,7 @@ const DEFAULTS: Record<string, string> = {
 };
 
 /**
- * Starts the embedded PostgreSQL of a data folder and makes what is missing: the cluster, the database `assent`.
+ * Starts the embedded PostgreSQL of a data folder and makes what is missing: the cluster, the database, the service's role.
  * One engine per data folder on the machine, and none left behind: leftovers of a server that was killed are stopped
  * first. About a second the first time (initdb), 0.1 s afterwards, longer only for recovery after a crash.
  * Every failure is an EngineError.
@@ -137,16 +149,9 @@ async function startCluster(
     ]);
     try {
       await untilReady(child, cluster.path, options.log);
-      const connection = {
-        host: socket,
-        port: PORT,
-        user: 'assent',
-        password: '',
-        database: 'assent',
-        ssl: false,
-      } as const;
-      await ensureDatabase(connection);
-      return supervise(child, cluster, connection, release);
+      const roles = rolesAt(socket);
+      await ensureDatabase(roles);
+      return supervise(child, cluster, roles, release);
     } catch (error) {
       await child.stop();
       const said = await child.said();
@@ -162,18 +167,20 @@ async function startCluster(
  * The engine that another process runs in this data folder, for commands given beside a running server; undefined when
  * none answers there.
  */
-export async function runningEngine(folder: string): Promise<EngineConnection | undefined> {
+export async function runningEngine(folder: string): Promise<EngineRoles | undefined> {
   const cluster = await clusterPath(folder).catch(() => undefined);
   if (cluster === undefined) return undefined;
   // Line 5 of postmaster.pid is the socket's folder.
   const host = (await readFile(join(cluster, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')[4]?.trim();
   if (!host) return undefined;
-  const connection = { host, port: PORT, user: 'assent', password: '', database: 'assent', ssl: false } as const;
-  const client = new pg.Client({ ...connection, connectionTimeoutMillis: 2000 });
+  const roles = rolesAt(host);
+  const client = new pg.Client({ ...roles.connection, connectionTimeoutMillis: 2000 });
   client.on('error', () => {});
   try {
     await client.connect();
-    return connection;
+    // The server may be of a version that had one role.
+    await ensureRole(client, roles.application.user);
+    return roles;
   } catch {
     return undefined;
   } finally {
@@ -265,20 +272,32 @@ async function untilReady(child: Postmaster, cluster: string, log: (line: string
   throw new EngineError(await child.gone);
 }
 
-/** Connects, which proves that it answers, and makes the database when a first start did not come that far. */
-async function ensureDatabase(connection: Engine['connection']): Promise<void> {
+/** Connects, which proves that it answers, and makes what a first start, or an older version, did not make. */
+async function ensureDatabase({ connection, application }: EngineRoles): Promise<void> {
   const client = new pg.Client({ ...connection, database: 'postgres' });
   client.on('error', () => {}); // its end while it is idle; the next query says it
   await client.connect();
   try {
     const { rows } = await client.query('SELECT FROM pg_database WHERE datname = $1', [connection.database]);
     if (rows.length === 0) await client.query(`CREATE DATABASE ${connection.database}`);
+    await ensureRole(client, application.user);
   } finally {
     await client.end();
   }
 }
 
-function supervise(child: Postmaster, cluster: Cluster, connection: Engine['connection'], release: () => void): Engine {
+async function ensureRole(client: pg.Client, role: string): Promise<void> {
+  const { rows } = await client.query('SELECT FROM pg_roles WHERE rolname = $1', [role]);
+  if (rows.length > 0) return;
+  await client
+    .query(`CREATE ROLE ${role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE`)
+    .catch((error: { code?: string }) => {
+      // A server and a command beside it may both find it missing: duplicate_object, or a moment earlier unique_violation.
+      if (!['42710', '23505'].includes(error.code ?? '')) throw error;
+    });
+}
+
+function supervise(child: Postmaster, cluster: Cluster, roles: EngineRoles, release: () => void): Engine {
   const listeners: ((why: string) => void)[] = [];
   let stopping: Promise<void> | undefined;
   let died: string | undefined;
@@ -288,7 +307,7 @@ function supervise(child: Postmaster, cluster: Cluster, connection: Engine['conn
     for (const listener of listeners) listener(died);
   });
   return {
-    connection,
+    ...roles,
     cluster: cluster.path,
     stop: () => (stopping ??= child.stop().finally(release)),
     onExit(listener) {

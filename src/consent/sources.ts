@@ -1,0 +1,35 @@
+/**
+ * The catalogue of sources: where a statement came in. Its words in the reasons of decisions and on pages are
+ * `source.<name>` in the messages.
+ */
+export const sources = {
+  checkout: { told: true, asks: true },
+  registration: { told: true, asks: true },
+  account: { told: true, asks: true },
+  preference_page: { told: true, asks: true },
+  one_click: { told: true },
+  confirmation: {},
+  sms_keyword: { told: true },
+  staff: { told: true, needsReason: true },
+  import: { told: true },
+  register: { told: true },
+  system: {},
+  demo: {},
+} as const satisfies Record<
+  string,
+  {
+    /** Other systems may name it in `POST /v1/consents` and imports. */
+    readonly told?: true;
+    /** A yes from here has to be confirmed where the channel has double opt-in: the shop vouches for the others itself. */
+    readonly asks?: true;
+    /** Somebody of the shop acts for the person and has to say why. */
+    readonly needsReason?: true;
+  }
+>;
+
+export type Source = keyof typeof sources;
+
+const rows: Record<Source, { told?: true; asks?: true; needsReason?: true }> = sources;
+export const toldSources = (Object.keys(sources) as Source[]).filter((name) => rows[name].told === true);
+export const asksToConfirm = (source: Source): boolean => rows[source].asks === true;
+export const needsReason = (source: Source): boolean => rows[source].needsReason === true;
