@@ -50,6 +50,9 @@ alter table contact_point
   -- Links of another generation than this open nothing any more.
   add column link_generation integer not null default 1;
 alter table account add column link_generation integer not null default 1;
+-- The kind is part of what is hashed: an address is found by its hash alone.
+alter table contact_point drop constraint contact_point_kind_address_hash_key;
+create unique index contact_point_address on contact_point (address_hash);
 
 -- The lines a promotion led to: a repeated call gets the same answer.
 alter table basket_consent
@@ -61,3 +64,11 @@ alter table ledger_line drop constraint ledger_line_seal_fkey;
 
 -- Whoever owns the tables gives up what the service never needs; the trigger stands for superusers, who cannot.
 revoke update, delete, truncate on consent_event, ledger_seal, ledger_line, notice from current_user;
+
+-- Idempotency keys of callers, with what they were used for: the calls themselves can be repeated, a key cannot be reused.
+create table idempotency_key (
+  key_hash bytea primary key,
+  request_hash bytea not null,
+  created_at timestamptz not null
+);
+create index idempotency_key_created on idempotency_key (created_at);

@@ -8,7 +8,12 @@ import { accountRoutes } from './accounts/routes.ts';
 import { sweepSessions } from './accounts/sessions.ts';
 import { adminRoutes } from './admin/routes.ts';
 import { sweepBaskets } from './consent/baskets.ts';
+import { decisionRoutes } from './consent/decision-routes.ts';
+import { expireConsents } from './consent/expiry.ts';
+import { noticeRoutes } from './consent/notice-routes.ts';
 import { consentRoutes } from './consent/routes.ts';
+import { publishHead } from './consent/seals.ts';
+import { statementRoutes } from './consent/statement-routes.ts';
 import { docsRoutes } from './docs/routes.ts';
 import { openapi } from './openapi.ts';
 import { sweepBudgets } from './phone/budget.ts';
@@ -18,6 +23,7 @@ import { bakerOnline } from './platform/baker.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { akinon } from './platform/drf.ts';
 import type { Route } from './platform/http.ts';
+import { sweepKeys } from './platform/idempotency.ts';
 import type { Task } from './platform/jobs.ts';
 import { type Mailer, sweepMessages } from './platform/mail.ts';
 import { createMetrics } from './platform/metrics.ts';
@@ -25,6 +31,7 @@ import { pages } from './platform/pages.ts';
 import { own } from './platform/problem.ts';
 import { createServer } from './platform/server.ts';
 import { sweepThrottles } from './platform/throttle.ts';
+import { privacyRoutes } from './privacy/routes.ts';
 import { accountProfileRoutes } from './profile/account-routes.ts';
 import { avatarRoutes, sweepPictures } from './profile/avatar.ts';
 import { linkPages } from './profile/link-pages.ts';
@@ -40,11 +47,15 @@ import { webhookRoutes } from './webhooks/routes.ts';
 const apiRoutes: readonly Route[] = [
   ...profileRoutes,
   ...consentRoutes,
+  ...decisionRoutes,
+  ...statementRoutes,
+  ...noticeRoutes,
   ...accountRoutes,
   ...accountProfileRoutes,
   ...staffRoutes,
   ...tokenRoutes,
   ...adminRoutes,
+  ...privacyRoutes,
   ...webhookRoutes,
   ...avatarRoutes,
   ...linkPages,
@@ -95,6 +106,8 @@ const sweep: Task = async (ctx) => {
   await sweepPictures(ctx);
   await sweepMessages(ctx);
   await sweepWebhooks(ctx);
+  await sweepKeys(ctx);
+  await publishHead(ctx);
 };
 
 /** Every job there is. @param publicUrl address under which people reach the service, for links in mails */
@@ -102,10 +115,14 @@ export const createTasks = (mailer: Mailer, publicUrl: string): Readonly<Record<
   send_code: sendCode,
   send_mail: sendMail(mailer, publicUrl),
   sweep,
+  expire_consents: (ctx) => expireConsents(ctx),
   deliver_webhook: deliverWebhook,
 });
 
 /** Tasks that wait for strangers: a crew of their own does them, so that no mail and no code waits with them. */
 export const strangers: readonly string[] = ['deliver_webhook'];
 
-export const crontab = [{ task: 'sweep', match: '*/10 * * * *' }] as const;
+export const crontab = [
+  { task: 'sweep', match: '*/10 * * * *' },
+  { task: 'expire_consents', match: '* * * * *' },
+] as const;

@@ -32,6 +32,8 @@ export const errors = {
   last_manager: { status: 409 },
   unprocessable: { status: 422 },
   conflict: { status: 409 },
+  idempotency_mismatch: { status: 409 },
+  still_needed: { status: 409 },
   // Ourselves
   database_away: { status: 503 },
   busy: { status: 503 },

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type Config, ConfigError } from './config.ts';
 import { type Clock, type Ctx, systemClock } from './platform/ctx.ts';
-import { type Connection, type Database, type Db, isDenied, openDatabase, sql } from './platform/db.ts';
+import { type Connection, type Database, type Db, isDenied, isTurnedAway, openDatabase, sql } from './platform/db.ts';
 import { type Engine, runningEngine, startEngine } from './platform/engine/engine.ts';
 import { Failure } from './platform/failure.ts';
 import { migrateJobs } from './platform/jobs.ts';
@@ -126,9 +126,10 @@ export async function openInstallation({
   } catch (error) {
     await database.close().catch(() => {});
     await engine?.stop().catch(() => {});
+    const names = config.DATABASE_OWNER_URL === undefined ? 'DATABASE_URL' : 'DATABASE_URL, DATABASE_OWNER_URL';
+    if (isTurnedAway(error)) throw new ConfigError(`The database refuses us: ${error.message}. Check ${names}.`);
     if (error instanceof Failure && error.code === 'database_away') {
       const reason = error.cause instanceof Error ? error.cause.message : '';
-      const names = config.DATABASE_OWNER_URL === undefined ? 'DATABASE_URL' : 'DATABASE_URL, DATABASE_OWNER_URL';
       throw new ConfigError(
         `The database does not answer${reason === '' ? '' : ` (${reason})`}. Check ${names} and that PostgreSQL runs there.`,
       );

@@ -34,6 +34,7 @@ const scopes = {
   otp: { count: 60, duration: 60 },
   token: { count: 60, duration: 60, byAddress: true },
   invite: { count: 60, duration: 3600 },
+  preferences: { count: 60, duration: 60 },
 } as const satisfies Record<string, { count: number; duration: number; byAddress?: true }>;
 
 export type Scope = keyof typeof scopes;

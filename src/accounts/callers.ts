@@ -16,7 +16,17 @@ export interface Customer extends Actor, SignedIn {
 }
 
 /** Scopes an API key can hold; `*` holds all. */
-export const apiScopes = ['settings', 'outbox', 'consents', 'accounts', 'companies', 'webhooks'] as const;
+export const apiScopes = [
+  'settings',
+  'outbox',
+  'consents',
+  'decisions',
+  'baskets',
+  'privacy',
+  'accounts',
+  'companies',
+  'webhooks',
+] as const;
 export type ApiScope = (typeof apiScopes)[number];
 
 export interface Operator extends Actor {

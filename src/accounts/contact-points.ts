@@ -42,7 +42,7 @@ export async function contactPoints(
       select kind, value, address_hash, ${now}
         from unnest(${sorted.map(({ kind }) => kind)}::text[], ${sorted.map(({ value }) => value)}::text[],
                     ${hashes}::bytea[]) as a (kind, value, address_hash)
-      on conflict (kind, address_hash) do nothing`),
+      on conflict (address_hash) do nothing`),
     ctx.db.rows<ContactPoint & { retired: boolean }>(sql`
       select id, kind, encode(address_hash, 'hex') as address_hash, value, retired_at is not null as retired
         from contact_point where address_hash = any (${hashes}::bytea[]) order by id for no key update`),

@@ -69,7 +69,7 @@ export function lineHash(line: Line): Buffer {
 }
 
 /** JSON with its keys sorted at every level: one text for one value, also after a trip through jsonb. */
-function canonical(value: unknown): string {
+export function canonical(value: unknown): string {
   return JSON.stringify(value, (_key, inner: unknown) =>
     typeof inner === 'object' && inner !== null && !Array.isArray(inner)
       ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))

@@ -2,11 +2,11 @@
 import { guest, operator } from '../accounts/callers.ts';
 import { akinon, boolean, char, type FieldRule, integer, readFields, refusals } from '../platform/drf.ts';
 import { empty, ok, type Route, route } from '../platform/http.ts';
-import { own, problems, queryInteger, queryText } from '../platform/problem.ts';
-import { object, text, textOrNull, time } from '../platform/schema.ts';
+import { own, problems, queryInteger, queryText, queryTime } from '../platform/problem.ts';
+import { object } from '../platform/schema.ts';
 import { stateForBasket } from './baskets.ts';
 import { channels, type Flags } from './channels.ts';
-import { listEvents } from './events.ts';
+import { eventExample, eventFields, listEvents } from './events.ts';
 import { ledgerHead } from './seals.ts';
 
 /** Largest bigint of PostgreSQL: what a basket's number may be. */
@@ -91,46 +91,12 @@ export const consentRoutes: readonly Route[] = [
           properties: {
             items: {
               type: 'array',
-              items: object(
-                {
-                  id: text,
-                  kind: text,
-                  channel: text,
-                  recipient: textOrNull,
-                  purpose: text,
-                  source: text,
-                  actor: text,
-                  account: { type: ['integer', 'null'] },
-                  occurred_at: time,
-                  recorded_at: time,
-                  evidence: { type: ['object', 'null'] },
-                  position: { type: ['integer', 'null'] },
-                },
-                'ConsentEvent',
-              ),
+              items: object(eventFields, 'ConsentEvent'),
             },
             next: { type: ['string', 'null'] },
           },
         },
-        example: {
-          items: [
-            {
-              id: '019bd1c5-9c1e-7000-8a7b-1f2e3d4c5b6a',
-              kind: 'grant',
-              channel: 'sms',
-              recipient: '+905321234567',
-              purpose: 'marketing',
-              source: 'account',
-              actor: 'account:1042',
-              account: 1042,
-              occurred_at: '2026-11-21T08:00:00.000Z',
-              recorded_at: '2026-11-21T08:00:00.000Z',
-              evidence: { ip: '203.0.113.7', user_agent: 'Mozilla/5.0', request: 'k2f9-3' },
-              position: 17,
-            },
-          ],
-          next: null,
-        },
+        example: { items: [eventExample], next: null },
       },
       ...problems(400, 401, 403),
     },
@@ -162,7 +128,11 @@ export const consentRoutes: readonly Route[] = [
     tag: 'Ledger',
     operationId: 'getLedgerHead',
     summary: 'The newest signed head of the ledger',
-    description: 'Kept elsewhere by date, it proves later that nothing before it was rewritten.',
+    description:
+      'Kept elsewhere by date, it proves later that nothing before it was rewritten: `assent ledger verify --head HASH`. It is also written into the log every ten minutes.',
+    query: {
+      at: { description: 'The newest head of this moment', schema: { type: 'string', format: 'date-time' } },
+    },
     answers: {
       200: {
         description: 'The head; nulls while nothing is sealed',
@@ -179,8 +149,8 @@ export const consentRoutes: readonly Route[] = [
         },
         example: { count: 17, hash: '9f86…', at: '2026-11-21T08:00:01.000Z', signature: 'q0m…' },
       },
-      ...problems(401, 403),
+      ...problems(400, 401, 403),
     },
-    run: async (ctx) => ok(await ledgerHead(ctx)),
+    run: async (ctx, { query }) => ok(await ledgerHead(ctx, queryTime(query, 'at'))),
   }),
 ];

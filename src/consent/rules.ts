@@ -56,6 +56,15 @@ const open: ReadonlySet<State> = new Set(['granted', 'pending']);
 
 const stateOf = (standing: Standing | undefined): State => standing?.state ?? 'unknown';
 
+/** Whether a yes would show again when the suppression is lifted: whatever ends a yes ends that one too. */
+const coversYes = (standing: Standing | undefined): boolean => standing?.beneath === 'granted';
+
+/** A suppression is nobody's word: whose stood before is who may speak for the address after it. */
+const wordOf = (standing: Standing | undefined): Pick<Standing, 'account' | 'proven'> => ({
+  account: standing?.account ?? null,
+  proven: standing?.proven ?? false,
+});
+
 /** What a line that counts makes of what was on record: the one place where events become states, live and in a rebuild. */
 export function follow(
   standing: Standing | undefined,
@@ -85,20 +94,27 @@ export function follow(
     case 'confirm':
       return become('granted');
     case 'withdraw':
-      return become('withdrawn');
+      // Said while nothing is sent anyway, it is about what shows again after the suppression, and what a form has to have read.
+      return before === 'suppressed'
+        ? become('suppressed', { since: standing!.since, beneath: 'withdrawn' })
+        : become('withdrawn');
     case 'request':
       return kept.has(before) ? { ...standing!, latest: occurredAt, request: id } : become('pending', { request: id });
     case 'refuse':
     case 'expire':
-      return kept.has(before)
-        ? { ...standing!, latest: occurredAt, request: null }
-        : become(kind === 'refuse' ? 'refused' : 'expired');
+      if (!kept.has(before)) return become(kind === 'refuse' ? 'refused' : 'expired');
+      return {
+        ...standing!,
+        latest: occurredAt,
+        request: null,
+        beneath: coversYes(standing) ? 'expired' : standing!.beneath,
+      };
     case 'suppress':
-      return become('suppressed', { beneath: before === 'pending' ? 'unknown' : before });
+      return become('suppressed', { ...wordOf(standing), beneath: before === 'pending' ? 'unknown' : before });
     case 'erase':
       return become('suppressed');
     case 'restore':
-      return become(standing?.beneath ?? 'unknown');
+      return become(standing?.beneath ?? 'unknown', wordOf(standing));
   }
 }
 
@@ -152,8 +168,9 @@ export function decide(standing: Standing | undefined, statement: Statement, now
   if (!granted) {
     if (speaker.voice === 'guest' && (speaker.ofMember || state !== 'unknown')) return undefined;
     const asked = standing !== undefined && standing.request !== null;
-    if (!open.has(state) && !asked && state !== 'unknown' && state !== 'expired') return undefined;
-    const kind = state === 'granted' ? 'withdraw' : 'refuse';
+    const covered = coversYes(standing);
+    if (!open.has(state) && !asked && !covered && state !== 'unknown' && state !== 'expired') return undefined;
+    const kind = state === 'granted' || covered ? 'withdraw' : 'refuse';
     return write(kind, isOlder(standing, granted, at) ? 'older' : 'applied');
   }
 
@@ -201,7 +218,7 @@ export const decideConfirm = (standing: Standing | undefined, now: Date): Edge |
 
 /** What ends by itself: a consent whose address is left (rule 5) or whose time is over, a request nobody answered. */
 export const decideEnd = (standing: Standing | undefined, now: Date): Edge | undefined =>
-  standing === undefined || (!open.has(standing.state) && standing.request === null)
+  standing === undefined || (!open.has(standing.state) && standing.request === null && !coversYes(standing))
     ? undefined
     : { kind: 'expire', occurredAt: after(standing, now), outcome: 'applied' };
 

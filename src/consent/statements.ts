@@ -19,6 +19,7 @@ import {
   decideRestoration,
   decideSuppression,
   type Edge,
+  type EventKind,
   maySpeakFor,
   type Outcome,
   type Standing,
@@ -57,6 +58,12 @@ export interface ConsentStatement {
   readonly language?: string;
   /** Unique in the ledger: the same key again is the same event, whatever became of it. */
   readonly key?: string;
+  /** A yes that came from the address itself, by a link that was sent there: nobody has to confirm it again. */
+  readonly confirmed?: boolean;
+  /** Whether the person has read the no that stands (rule 3); absent: yes. */
+  readonly heard?: boolean;
+  /** Said only while this line decides, or asks: what was due a moment ago may not be any more. */
+  readonly whileEvent?: string;
 }
 
 /** What became of a statement. */
@@ -111,7 +118,7 @@ function decideOne(
       return decideErasure(standing, now);
   }
   const doubleOptIn =
-    by.voice !== 'shop' || asksToConfirm(source)
+    statement.confirmed !== true && (by.voice !== 'shop' || asksToConfirm(source))
       ? (ctx.settings.get('DOUBLE_OPT_IN') as readonly string[]).includes(channel)
       : false;
   return decide(
@@ -124,7 +131,7 @@ function decideOne(
               voice: 'person',
               maySpeak: account === null ? by.proven : maySpeakFor(standing, account, by.proven),
               // Said of this very channel, on a page that shows what is on record.
-              heard: true,
+              heard: statement.heard !== false,
             }
           : by.voice === 'guest'
             ? { voice: 'guest', ofMember: holders.some((holder) => holder !== statement.account) }
@@ -158,14 +165,33 @@ interface Known {
   readonly contact_point: number;
   readonly channel: string;
   readonly purpose: string;
+  readonly kind: EventKind;
   readonly outcome: Outcome;
 }
+
+/** Whether a line can be what a repeated statement made the first time. */
+const isRepeat = ({ intent, channel, purpose }: ConsentStatement, point: number, known: Known): boolean =>
+  known.contact_point === point &&
+  known.channel === channel &&
+  known.purpose === purpose &&
+  made[intent].includes(known.kind);
+
+/** The lines an intent can lead to. */
+const made: Readonly<Record<Intent, readonly EventKind[]>> = {
+  grant: ['grant', 'request'],
+  refuse: ['refuse', 'withdraw'],
+  confirm: ['confirm'],
+  expire: ['expire'],
+  suppress: ['suppress'],
+  restore: ['restore'],
+  erase: ['erase'],
+};
 
 const knownEvents = (ctx: Ctx, keys: readonly string[]): Promise<Known[]> =>
   keys.length === 0
     ? Promise.resolve([])
     : ctx.db.rows(sql`
-        select idempotency_key, id, contact_point, channel, purpose, outcome
+        select idempotency_key, id, contact_point, channel, purpose, kind, outcome
           from consent_event where idempotency_key = any (${keys}::text[])`);
 
 /** Which notice a statement made now was made under, when nobody names one. */
@@ -209,13 +235,14 @@ export function sayAll(root: Ctx, statements: readonly ConsentStatement[]): Prom
       const standing = book.standing(point.id, channel, purpose);
       const before = key === undefined ? undefined : keys.get(key);
       if (before !== undefined) {
-        if (before.contact_point !== point.id || before.channel !== channel || before.purpose !== purpose)
-          return new Failure('conflict');
+        if (!isRepeat(statement, point.id, before)) return new Failure('conflict');
         return { event: before.id, written: false, outcome: before.outcome, state: standing?.state ?? 'unknown' };
       }
       const holding = holders.get(point.id) ?? [];
       const account = statement.account === undefined ? (holding[0] ?? null) : statement.account;
-      const edge = decideOne(ctx, statement, { standing, holders: holding, account, now });
+      const late =
+        statement.whileEvent !== undefined && ![standing?.event, standing?.request].includes(statement.whileEvent);
+      const edge = late ? undefined : decideOne(ctx, statement, { standing, holders: holding, account, now });
       if (edge === undefined)
         return {
           event: standing?.event ?? null,
@@ -236,6 +263,7 @@ export function sayAll(root: Ctx, statements: readonly ConsentStatement[]): Prom
           contact_point: point.id,
           channel,
           purpose,
+          kind: edge.kind,
           outcome: edge.outcome,
         });
       if (edge.kind === 'request' && edge.outcome === 'applied') asked.add(point.id);
@@ -305,3 +333,23 @@ export async function leavePoint(
     })),
   );
 }
+
+/**
+ * The key of a statement that says by itself when it was said: told again it is the same. Keyed, because it outlives the
+ * erasure of the address.
+ */
+export const naturalKey = (
+  ctx: Ctx,
+  {
+    about,
+    channel,
+    purpose,
+    intent,
+    source,
+    at,
+  }: Pick<ConsentStatement, 'about' | 'channel' | 'purpose' | 'intent' | 'source'> & { at: Date },
+): string => {
+  const address = 'value' in about ? `${about.kind} ${about.value}` : `point ${about.point}`;
+  const parts = [address, channel, purpose, intent, source, at.toISOString()];
+  return `said:${ctx.keys.hash('idempotency', ...parts).toString('hex')}`;
+};

@@ -110,6 +110,11 @@ export function isDenied(error: unknown): error is Error {
   return sqlState(error) === '42501';
 }
 
+/** Whether the server turned us away at its door: a role, password or database that is not right. */
+export function isTurnedAway(error: unknown): error is Error {
+  return /^(28|3D)/.test(sqlState(error) ?? '');
+}
+
 /** Name of the violated constraint, if that is what went wrong. */
 export function violated(error: unknown): string | undefined {
   return error instanceof Error && 'constraint' in error && typeof error.constraint === 'string'

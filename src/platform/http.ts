@@ -121,6 +121,8 @@ export interface Route<A extends Actor = Actor> {
   readonly answers: Answers;
   /** Types of bodies, where they are fewer or more than the dialect's. */
   readonly reads?: Dialect['reads'];
+  /** Whatever is in a body, of whatever type, is taken and not looked at: the request alone says everything. */
+  readonly anyBody?: true;
   /** Largest body in bytes; 1 MiB when absent. */
   readonly bodyLimit?: number;
   /** Left out of /openapi.json: pages and pictures. */

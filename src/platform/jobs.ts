@@ -144,8 +144,8 @@ async function beginShift(
     presence.on('end', () => done());
   });
   await presence.connect();
-  // One connection listens, the others work.
-  const pool = poolFor(connection, 4);
+  // One connection listens, the others work; they are opened as they are needed.
+  const pool = poolFor(connection, crew.concurrency + 1);
   let absent = (): void => {};
   const absence = new Promise<void>((done) => {
     absent = done;

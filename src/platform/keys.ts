@@ -11,7 +11,10 @@ import {
 
 export interface Keys {
   /** HMAC-SHA-256 under the purpose's own key. */
-  hash(purpose: 'contact_point' | 'basket_uid' | 'code' | 'link' | 'throttle', ...parts: (string | Buffer)[]): Buffer;
+  hash(
+    purpose: 'contact_point' | 'basket_uid' | 'code' | 'link' | 'throttle' | 'idempotency',
+    ...parts: (string | Buffer)[]
+  ): Buffer;
   /** Key for `encrypt` and `decrypt` of secrets.ts, 32 bytes. */
   encryption(purpose: 'webhook_secret'): Buffer;
   /** Signs ledger heads (Ed25519, RFC 8032). */

@@ -118,6 +118,23 @@ describe('reading', () => {
     source.destroy();
   });
 
+  test('of long lines less than 2,000 are held: a megabyte and a chunk', async () => {
+    let given = 0;
+    const source = new Readable({
+      read() {
+        given += 1;
+        this.push(`${'x'.repeat(65_535)}\n`);
+      },
+    });
+    const lines = readLines(source);
+    expect((await lines.next()).value).toHaveLength(16);
+    for (let i = 0; i < 100; i += 1) await turn();
+    // Those handed out, those held, and one more in the source itself.
+    expect(given).toBe(16 + 16 + 1);
+    await lines.return();
+    source.destroy();
+  });
+
   test('megabytes of empty lines are read on', async () => {
     const nothing = '\n'.repeat(65_536);
     expect(await linesOf(chunks(...Array<string>(40).fill(nothing), '1'))).toEqual(['1']);
@@ -138,9 +155,9 @@ describe('reading', () => {
 
   test('a consumer that stops early lets the rest through unread', async () => {
     const source = new PassThrough();
-    source.write('1\n');
+    source.write('1\n'.repeat(5000));
     for await (const batch of readLines(source)) {
-      expect(batch[0]).toBe('1');
+      expect([batch.length, source.isPaused()]).toEqual([2000, true]);
       break;
     }
     const ended = new Promise((resolve) => void source.once('end', resolve));

@@ -26,7 +26,7 @@ const LINE_LIMIT = 64 * KIB;
 const BATCH_LINES = 2000;
 /** So many bytes are read ahead of the consumer at most, and a chunk. */
 const BATCH_BYTES = MIB;
-const RUN_AHEAD = 0 * MIB;
+const RUN_AHEAD = 32 * MIB;
 const RUN_AHEAD_ALL = 64 * MIB;
 
 const malformed = (detail: string): Failure => new Failure('malformed', { values: { detail } });

@@ -153,6 +153,16 @@ export function queryInteger(query: Query, name: string, min: number, max: numbe
   return value;
 }
 
+/** A query parameter as a moment (RFC 3339); absent is undefined. @throws invalid */
+export function queryTime(query: Query, name: string): Date | undefined {
+  const text = queryText(query, name);
+  if (text === undefined) return undefined;
+  const value = new Date(text);
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(text) || Number.isNaN(value.getTime()))
+    refuse({ path: [name], key: 'invalid.time' });
+  return value;
+}
+
 /** Refuses query parameters that a route does not know: a filter that is misspelt must not be a filter that is missing. */
 function onlyKnown(query: Query, known: Readonly<Record<string, unknown>>): void {
   const stray = Object.keys(query).filter((name) => !Object.hasOwn(known, name));

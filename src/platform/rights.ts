@@ -30,7 +30,7 @@ export async function grantApplication(owner: Db, role: string): Promise<void> {
                format('%s %I.%I', case c.relkind when 'S' then 'sequence' else 'table' end, place.nspname, c.relname) as name,
                format('%I.%I', place.nspname, c.relname) as path,
                array(select privilege_type from aclexplode(c.relacl) where grantee = app.oid order by 1) as held,
-               case when c.relkind = 'S' then '{SELECT,USAGE}'::text[]
+               case when c.relkind = 'S' then '{SELECT,UPDATE,USAGE}'::text[]
                     when c.relkind in ('v', 'm') or c.relname = any (${readOnly}::text[]) then '{SELECT}'
                     when c.relname = any (${appendOnly}::text[]) then '{INSERT,SELECT}'
                     else '{DELETE,INSERT,SELECT,UPDATE}' end as rights

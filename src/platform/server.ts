@@ -298,7 +298,8 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
           if (entry === undefined)
             return send(reply, exchange, dialect.describe({ summary: rule.summary, allow: allowed, reads }));
           dialect.checkQuery?.(exchange.query, entry.query ?? {});
-          exchange.body = await readBody(request.body as Buffer | Readable | undefined, exchange, reads);
+          if (entry.anyBody !== true)
+            exchange.body = await readBody(request.body as Buffer | Readable | undefined, exchange, reads);
           if (exchange.body.kind === 'ndjson') patience.stream(request.raw, reply.raw);
           const answer = await entry.run(ctx, exchange);
           return isStream(answer.body) ? stream(reply, answer, answer.body) : send(reply, exchange, answer);

@@ -17,6 +17,7 @@ import {
 import type { Source } from '../consent/sources.ts';
 import type { PhoneNumber } from '../phone/numbers.ts';
 import { Failure } from '../platform/failure.ts';
+import type { PointChange } from '../webhooks/dispatch.ts';
 import { profileColumns, profileTag } from './fields.ts';
 
 export interface ProfileChange {
@@ -68,6 +69,8 @@ export interface Decision {
   readonly asked: readonly number[];
   readonly changed: boolean;
   readonly retired?: number;
+  /** What others are told of the number. */
+  readonly announced?: PointChange;
   readonly verified?: number;
 }
 
@@ -262,5 +265,19 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
     changed,
     ...(retired === undefined ? {} : { retired }),
     ...(change.proof === undefined || account.phone_point === null ? {} : { verified: account.phone_point }),
+    ...(moves || change.proof !== undefined ? { announced: tellOf(before, account) } : {}),
+  };
+}
+
+/** How a number changed, for webhooks. */
+function tellOf(before: Account, account: Account): PointChange {
+  const { id, phone_point: contactPoint, phone_e164: number } = account;
+  const moved = number !== before.phone_e164;
+  return {
+    account: id,
+    kind: 'phone',
+    change: number === null ? 'removed' : moved ? 'changed' : 'verified',
+    contactPoint,
+    previous: moved ? before.phone_point : null,
   };
 }

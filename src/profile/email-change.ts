@@ -9,6 +9,7 @@ import { leavePoint } from '../consent/statements.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
 import { refuse } from '../platform/failure.ts';
+import { announceContactPoint } from '../webhooks/dispatch.ts';
 
 /**
  * Mails a link to the new address and a notice to the old one. An address that has an account already gets no link; the
@@ -61,6 +62,9 @@ export async function confirmEmail(root: Ctx, token: string, evidence: Evidence)
       if (violated(error) === 'account_email') refuse({ path: ['token'], key: 'account.email_taken' });
       throw error;
     }
+    await announceContactPoint(ctx, [
+      { account: link.account, kind: 'email', change: 'changed', contactPoint: point!.id, previous: old },
+    ]);
     // A link that was mailed to the old address opens this account no more.
     await endLinks(ctx, link.account);
   });

@@ -12,6 +12,7 @@ import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { prepared, sql } from '../platform/db.ts';
 import { Failure } from '../platform/failure.ts';
+import { announceContactPoint } from '../webhooks/dispatch.ts';
 import {
   consentsOf,
   type Decision,
@@ -180,6 +181,10 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
         ? 0
         : ctx.db.run(sql`update contact_point set verified_at = ${now} where id = any (${verified}::bigint[])`),
     ]);
+    await announceContactPoint(
+      ctx,
+      made.flatMap((decision) => decision.announced ?? []),
+    );
     const asked = made.flatMap((decision) => decision.asked);
     if (asked.length > 0) await askToConfirm(ctx, [...new Set(asked)]);
     return decisions.map((decision) =>

@@ -1,305 +1,152 @@
 /**
- * NDJSON both ways: a request body read in batches of lines while it comes, an answer written while it is made. Each side
- * waits for the other, so memory stays flat whatever the length.
- *
- * A streaming client should read while it sends. One that sends everything first would stop both sides once the answer
- * fills the buffers between them: we wait for it to read, it waits for us to read. Many simple clients are like that
- * (Python's requests is), therefore an answer may run ahead of its reader as long as the request is still coming: by
- * RUN_AHEAD, all answers of this process together by RUN_AHEAD_ALL. That is room for the answers to some 100,000 lines;
- * beyond, such a client stands still and is cut off by the time limit (`patience.ts`).
+ * From what happened to messages. The ledger is the outbox of consents: sealing has put its lines in one order without
+ * gaps, so a cursor is enough, and no request pays for anybody being told. Changes of addresses have a queue of their own.
  */
-import { isUtf8 } from 'node:buffer';
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { Socket } from 'node:net';
-import type { Readable } from 'node:stream';
-import { Failure } from './failure.ts';
+import type { PointKind } from '../accounts/contact-points.ts';
+import type { Ctx } from '../platform/ctx.ts';
+import { transaction } from '../platform/ctx.ts';
+import { sql } from '../platform/db.ts';
+import { enqueueAll } from '../platform/jobs.ts';
+import { lineKinds, POINT_CHANGED, typeOfLine } from './types.ts';
 
-export const NDJSON = 'application/x-ndjson';
-/** Under these names it comes. */
-export const ndjsonTypes: readonly string[] = [NDJSON, 'application/ndjson', 'application/jsonl'];
+/** Lines, and changes, of one turn. */
+const MOST = 5000;
+/**
+ * One of the four lanes of an endpoint: so many of its messages are under way at a time. By a hash (Fibonacci's), because
+ * the numbers of one endpoint's messages are as far apart as there are endpoints.
+ */
+const laneOf = (number: number): number => Math.imul(number, 0x9e3779b1) >>> 30;
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
-/** Longest line in bytes. */
-const LINE_LIMIT = 64 * KIB;
-/** Most lines of one batch: what one SQL statement takes well. */
-const BATCH_LINES = 2000;
-/** So many bytes are read ahead of the consumer at most, and a chunk. */
-const BATCH_BYTES = MIB;
-const RUN_AHEAD = 32 * MIB;
-const RUN_AHEAD_ALL = 64 * MIB;
-
-const malformed = (detail: string): Failure => new Failure('malformed', { values: { detail } });
-
-/** The lines of a stream, in batches. */
-export interface Lines extends AsyncIterableIterator<string[]> {
-  return(): Promise<IteratorResult<string[]>>;
+/** A message as far as its job is concerned. */
+export interface Planned {
+  readonly number: number;
+  readonly endpoint: number;
+  /** The endpoint's last attempt failed. */
+  readonly failing: boolean;
 }
 
 /**
- * Reads lines as they come. A batch holds everything that has come since the last one, up to 2,000 lines, so that one
- * batch is being worked on while the next comes in; beyond that the sender is made to wait. Lines end in LF or CR LF, the
- * last one also without; empty ones are skipped, a byte order mark at the start is too. Nothing is read before the
- * first `next`, and one consumer calls it, one call after the other.
- * @throws malformed when a line is no UTF-8 or longer than 64 KiB, or the sender goes away in the middle; lines that came
- *   just before may go unread then
+ * Puts the job that sends each of these messages, in place of one that waits for it already. An endpoint that fails has
+ * one lane: waiting for it holds up its own messages and one of the workers, never all of them.
+ * @param after seconds until it may start
  */
-export function readLines(source: Readable): Lines {
-  /** Complete lines, those before `taken` handed out. */
-  let ready: string[] = [];
-  let taken = 0;
-  let bytes = 0;
-  /** The beginning of a line whose end has not come. */
-  let rest: Buffer | undefined;
-  let restLength = 0;
-  let count = 0;
-  let first = true;
-  let state: 'new' | 'open' | 'ended' | 'stopped' = 'new';
-  let failure: Failure | undefined;
-  let waiting: { resolve: (result: IteratorResult<string[]>) => void; reject: (error: Failure) => void } | undefined;
-  let woken = false;
+export const plan = (ctx: Ctx, messages: readonly Planned[], after = 0): Promise<void> =>
+  enqueueAll(
+    ctx,
+    'deliver_webhook',
+    messages.map(({ number, endpoint, failing }) => ({
+      payload: { message: number },
+      queue: `webhook:${endpoint}:${failing ? 0 : laneOf(number)}`,
+      key: `webhook:${number}`,
+      after,
+    })),
+  );
 
-  /** Whole lines without their last LF. */
-  const split = (block: Buffer): void => {
-    if (!isUtf8(block)) {
-      // Only a character between two LFs can be cut: the first line that is wrong by itself is the one.
-      let at = count + 1;
-      for (let from = 0; ; at += 1) {
-        const to = block.indexOf(10, from);
-        if (to < 0 || !isUtf8(block.subarray(from, to))) break;
-        from = to + 1;
-      }
-      throw malformed(`Line ${at} is not UTF-8.`);
-    }
-    let text = block.toString();
-    if (first && text.charCodeAt(0) === 0xfeff) text = text.slice(1);
-    first = false;
-    for (let line of text.split('\n')) {
-      count += 1;
-      if (line.charCodeAt(line.length - 1) === 13) line = line.slice(0, -1);
-      // A character has three bytes at most for each of its units.
-      if (line.length > LINE_LIMIT / 3 && Buffer.byteLength(line) > LINE_LIMIT) tooLong(count);
-      if (line !== '') ready.push(line);
-    }
-  };
-  const tooLong = (line: number): never => {
-    throw malformed(`Line ${line} is longer than ${LINE_LIMIT / KIB} KiB.`);
-  };
-  const keep = (piece: Buffer): void => {
-    if (piece.length === 0) return;
-    // Room for a byte order mark and a CR, which are not counted.
-    rest ??= Buffer.allocUnsafe(LINE_LIMIT + 4);
-    if (restLength + piece.length > rest.length) tooLong(count + 1);
-    restLength += piece.copy(rest, restLength);
-  };
-  const take = (chunk: Buffer): void => {
-    const end = chunk.lastIndexOf(10);
-    if (end < 0) {
-      keep(chunk);
-      return;
-    }
-    const block = chunk.subarray(0, end);
-    split(restLength === 0 ? block : Buffer.concat([rest!.subarray(0, restLength), block]));
-    restLength = 0;
-    keep(chunk.subarray(end + 1));
-  };
-
-  const onData = (chunk: Buffer | string): void => {
-    const piece = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
-    bytes += piece.length;
-    attempt(() => take(piece));
-    if (ready.length - taken >= BATCH_LINES || bytes >= BATCH_BYTES) source.pause();
-    wake();
-  };
-  const onEnd = (): void => {
-    if (state !== 'open') return;
-    state = 'ended';
-    if (restLength > 0) attempt(() => split(rest!.subarray(0, restLength)));
-    wake();
-  };
-  const onGone = (): void => {
-    if (state !== 'open') return;
-    failure ??= malformed('The body ends early.');
-    wake();
-  };
-  const attempt = (work: () => void): void => {
-    if (failure !== undefined) return;
-    try {
-      work();
-    } catch (error) {
-      failure = error as Failure;
-    }
-  };
-
-  /** What came in one turn of the event loop goes out together, also when the sender made a chunk of each line. */
-  const wake = (): void => {
-    if (waiting === undefined || woken) return;
-    woken = true;
-    setImmediate(() => {
-      woken = false;
-      const consumer = waiting;
-      if (consumer === undefined) return;
-      if (failure === undefined && state === 'open' && ready.length === taken) {
-        onwards();
-        return;
-      }
-      waiting = undefined;
-      try {
-        consumer.resolve(step());
-      } catch (error) {
-        consumer.reject(error as Failure);
-      }
-    });
-  };
-  /** After a megabyte of nothing but empty lines there is still nothing to hand out. */
-  const onwards = (): void => {
-    bytes = 0;
-    if (source.isPaused()) source.resume();
-  };
-  const step = (): IteratorResult<string[]> => {
-    if (failure !== undefined) {
-      stop();
-      throw failure;
-    }
-    if (ready.length === taken) return { done: true, value: undefined };
-    const whole = taken === 0 && ready.length <= BATCH_LINES;
-    const value = whole ? ready : ready.slice(taken, taken + BATCH_LINES);
-    taken += value.length;
-    if (taken === ready.length) {
-      ready = [];
-      taken = 0;
-      bytes = 0;
-    }
-    if (ready.length - taken < BATCH_LINES && source.isPaused()) source.resume();
-    return { done: false, value };
-  };
-  const start = (): void => {
-    state = 'open';
-    source.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone);
-    // One that is gone already says nothing any more.
-    if (source.destroyed && !source.readableEnded) onGone();
-  };
-  /** The rest is let through unread: the answer can then reach a client that is still sending. */
-  const stop = (): void => {
-    if (state === 'stopped') return;
-    source.off('data', onData).off('end', onEnd).off('close', onGone);
-    source.resume();
-    state = 'stopped';
-    ready = [];
-    taken = 0;
-    rest = undefined;
-  };
-
-  return {
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-    async next() {
-      if (state === 'stopped') return { done: true, value: undefined };
-      if (state === 'new') start();
-      if (failure !== undefined || state === 'ended' || ready.length > taken) return step();
-      onwards();
-      return new Promise((resolve, reject) => {
-        waiting = { resolve, reject };
-      });
-    },
-    async return() {
-      stop();
-      waiting?.resolve({ done: true, value: undefined });
-      waiting = undefined;
-      return { done: true, value: undefined };
-    },
-  };
-}
-
-/** An answer that is made while it is sent: each piece goes out in one write, so pieces of many lines are cheap. */
-export type Pieces = AsyncIterable<string | Buffer>;
-
-export const isStream = (body: unknown): body is Pieces =>
-  typeof body === 'object' && body !== null && Symbol.asyncIterator in body;
-
-/** Answers under way, for what they hold together. */
-const pouring = new Set<ServerResponse>();
-
-/** Whether an answer may go on although its reader has not taken what there is: see the head of this file. */
-function mayRunAhead(message: IncomingMessage, response: ServerResponse): boolean {
-  if (message.complete || response.writableLength >= RUN_AHEAD) return false;
-  let all = 0;
-  for (const { writableLength } of pouring) all += writableLength;
-  return all < RUN_AHEAD_ALL;
+export interface PointChange {
+  readonly account: number;
+  readonly kind: PointKind;
+  /** `changed`: another address than before, or the first; `removed`: none any more; `erased`: the address itself is gone. */
+  readonly change: 'changed' | 'verified' | 'removed' | 'erased';
+  /** Id of the point the account has now; null when it has none. */
+  readonly contactPoint: number | null;
+  /** Id of the point it had before, where that was another. */
+  readonly previous: number | null;
 }
 
 /**
- * Writes a streamed answer. When the client leaves, or has not read what it got, the source is not asked any more.
- * @param head writes the head; called when the first piece is there, so that what fails before is thrown and can still be
- *   an answer of its own
- * @param fault says as a last line what failed in the middle; the connection then ends without the end of the body, so
- *   that nobody takes a part for the whole
- * @returns `whole`, `cut` after a failure, or `left` when the client did
+ * Has `contact_point.changed` told to all who want to know, once the caller's transaction commits. One statement for
+ * any number of changes; addresses are looked up when the message goes out, so give ids and nothing else.
  */
-export async function pour(
-  source: Pieces,
-  message: IncomingMessage,
-  response: ServerResponse,
-  { head, fault }: { readonly head: () => void; readonly fault: (error: unknown) => string },
-): Promise<'whole' | 'cut' | 'left'> {
-  const iterator = source[Symbol.asyncIterator]();
-  let left = response.destroyed;
-  let begun = false;
-  let proceed = (): void => {};
-  const leave = (): void => {
-    left = true;
-    proceed();
-    // One that waits for something ends with it; one that waits for us ends here.
-    stop().catch(fault);
-  };
-  const stop = async (): Promise<void> => {
-    await iterator.return?.();
-  };
-  response.once('close', leave);
-  response.on('drain', () => proceed());
-  pouring.add(response);
-  try {
-    let step = left ? undefined : await iterator.next();
-    if (step !== undefined && !left) {
-      begun = true;
-      head();
-      // HEAD: the answer has no body, whatever is written.
-      while (step.done !== true && message.method !== 'HEAD') {
-        if (!response.write(step.value) && !left && !mayRunAhead(message, response))
-          await new Promise<void>((resolve) => {
-            proceed = resolve;
-          });
-        if (left) break;
-        step = await iterator.next();
-        if (left) break;
-      }
-    }
-    if (left || step?.done !== true) await stop();
-    if (left) return 'left';
-    response.off('close', leave).end();
-    return 'whole';
-  } catch (error) {
-    if (!begun && !left) throw error;
-    const line = fault(error);
-    if (left) return 'left';
-    response.off('close', leave).write(line);
-    cut(message, response);
-    return 'cut';
-  } finally {
-    response.off('close', leave);
-    pouring.delete(response);
-  }
+export async function announceContactPoint(ctx: Ctx, changes: readonly PointChange[]): Promise<void> {
+  if (changes.length === 0) return;
+  await ctx.db.run(sql`
+    insert into contact_point_change (account, kind, change, contact_point, previous, at)
+    select account, kind, change, contact_point, previous, ${ctx.clock.now()}
+      from unnest(${changes.map(({ account }) => account)}::bigint[], ${changes.map(({ kind }) => kind)}::text[],
+                  ${changes.map(({ change }) => change)}::text[],
+                  ${changes.map(({ contactPoint }) => contactPoint)}::bigint[],
+                  ${changes.map(({ previous }) => previous)}::bigint[])
+                  with ordinality as c (account, kind, change, contact_point, previous, n)
+     order by n`);
 }
 
-/** Ends the connection after what was written, with the answer unfinished. */
-function cut(message: IncomingMessage, response: ServerResponse): void {
-  const { socket } = response;
-  if (!(socket instanceof Socket)) response.destroy();
-  else if (message.complete) socket.destroySoon();
-  else {
-    // Closed over unread input, a connection drops what its client has not read yet: the last line among it.
-    socket.end();
-    message.once('end', () => socket.destroy()).resume();
-  }
+interface Made extends Planned {
+  readonly paused: boolean;
+}
+
+/** Those of a paused endpoint wait without a job: resuming puts it. */
+const planMade = (ctx: Ctx, made: readonly Made[]): Promise<void> =>
+  plan(
+    ctx,
+    made.filter(({ paused }) => !paused),
+  );
+
+/** Messages for the lines beyond the cursor. @returns how many lines */
+async function dispatchLines(ctx: Ctx): Promise<number> {
+  const next = await ctx.db.one<{ position: number | null; lines: number }>(sql`
+    select max(position) as position, count(*) as lines from (
+      select position from ledger_line where position > (select position from webhook_cursor)
+       order by position limit ${MOST}) beyond`);
+  if (next!.position === null) return 0;
+  const now = ctx.clock.now();
+  // Shared locks: whoever resumes an endpoint comes before this and is seen, or after it and sees what was made.
+  const made = await ctx.db.rows<Made>(sql`
+    with endpoint as materialized (select * from webhook_endpoint for share), made as (
+      insert into webhook_message (endpoint, type, event, created_at, next_at)
+      select w.id, t.type, e.id, ${now}, ${now}
+        from ledger_line l
+        join consent_event e on e.id = l.event
+        join unnest(${lineKinds}::text[], ${lineKinds.map(typeOfLine)}::text[]) as t (kind, type) on t.kind = e.kind
+        join endpoint w on w.types is null or t.type = any (w.types)
+       where l.position > (select position from webhook_cursor) and l.position <= ${next!.position}
+         and e.outcome = 'applied'
+       order by l.position, w.id
+      on conflict (endpoint, event) do nothing
+      returning number, endpoint)
+    select m.number, m.endpoint, w.paused_at is not null as paused, w.failing_since is not null as failing
+      from made m join endpoint w on w.id = m.endpoint order by m.number`);
+  await planMade(ctx, made);
+  await ctx.db.run(sql`update webhook_cursor set position = ${next!.position}`);
+  return next!.lines;
+}
+
+/** Messages for the changes of addresses that wait. @returns how many changes */
+async function dispatchChanges(ctx: Ctx): Promise<number> {
+  const taken = await ctx.db.rows<{ id: number }>(sql`
+    delete from contact_point_change where id in (select id from contact_point_change order by id limit ${MOST})
+    returning id, account, kind, change, contact_point, previous, at`);
+  if (taken.length === 0) return 0;
+  const now = ctx.clock.now();
+  const changes = taken.sort((a, b) => a.id - b.id).map(({ id: _, ...change }) => JSON.stringify(change));
+  const made = await ctx.db.rows<Made>(sql`
+    with endpoint as materialized (select * from webhook_endpoint for share), made as (
+      insert into webhook_message (endpoint, type, change, created_at, next_at)
+      select w.id, ${POINT_CHANGED}, c.change, ${now}, ${now}
+        from unnest(${changes}::jsonb[]) with ordinality as c (change, n)
+        join endpoint w on w.types is null or ${POINT_CHANGED} = any (w.types)
+       order by c.n, w.id
+      returning number, endpoint)
+    select m.number, m.endpoint, w.paused_at is not null as paused, w.failing_since is not null as failing
+      from made m join endpoint w on w.id = m.endpoint order by m.number`);
+  await planMade(ctx, made);
+  return taken.length;
+}
+
+/**
+ * Makes messages of what was sealed and of what waits, for every endpoint that wants them, and puts the jobs that send
+ * them; if no other process is at it.
+ * @returns how many lines and changes were taken; up to 5000 of each in one call
+ */
+export async function dispatchWebhooks(ctx: Ctx): Promise<number> {
+  const waiting = await ctx.db.one<{ any: boolean }>(sql`
+    select exists (select from contact_point_change)
+        or exists (select from ledger_line where position > (select position from webhook_cursor)) as any`);
+  if (!waiting!.any) return 0;
+  return transaction(ctx, async (tx) => {
+    const lock = await tx.db.one<{ mine: boolean }>(
+      sql`select pg_try_advisory_xact_lock(hashtext('assent.webhooks')) as mine`,
+    );
+    if (!lock!.mine) return 0;
+    return (await dispatchLines(tx)) + (await dispatchChanges(tx));
+  });
 }

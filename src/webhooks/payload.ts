@@ -76,7 +76,7 @@ export async function outgoing(ctx: Ctx, number: number): Promise<Outgoing | und
       left join consent_state s on s.contact_point = e.contact_point and s.channel = e.channel and s.purpose = e.purpose
       left join contact_point n on n.id = (m.change ->> 'contact_point')::bigint
       left join contact_point b on b.id = (m.change ->> 'previous')::bigint
-     where m.number = ${number} `);
+     where m.number = ${number} and m.status = 'waiting' and w.paused_at is null`);
   if (row === undefined) return undefined;
   const { id, endpoint, url } = row;
   return { number, id, endpoint, url, body: JSON.stringify(compose(row)) };

@@ -3,12 +3,13 @@ import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import type { FastifyInstance } from 'fastify';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { openapi } from '../../src/openapi.ts';
 import type { Ctx } from '../../src/platform/ctx.ts';
 import { fail } from '../../src/platform/failure.ts';
 import { type Answer, type Request, type Route, route } from '../../src/platform/http.ts';
 import { createLog } from '../../src/platform/log.ts';
+import { Patience } from '../../src/platform/patience.ts';
 import { own } from '../../src/platform/problem.ts';
 import { createServer } from '../../src/platform/server.ts';
 import { openSettings } from '../../src/platform/settings.ts';
@@ -211,12 +212,16 @@ test.each([10_000, 100_000])('a client that sends all of %d lines before it read
 });
 
 test('a body can be a stream although the answer is none', async () => {
+  // Else it would be cut off after thirty seconds, as any other body.
+  const streamed = vi.spyOn(Patience.prototype, 'stream');
   const reply = await fetch(urlOf('/v1/count'), { method: 'POST', headers: NDJSON, body: inputOf(50_000) });
   expect([reply.status, reply.headers.get('content-type'), await reply.json()]).toEqual([
     200,
     'application/json',
     { count: 50_000 },
   ]);
+  expect(streamed).toHaveBeenCalledOnce();
+  streamed.mockRestore();
 });
 
 test('Expect: 100-continue is continued', async () => {

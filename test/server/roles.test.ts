@@ -7,6 +7,7 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, inject, test, vi } from 'vitest';
 import { type Config, readConfig } from '../../src/config.ts';
 import { verifyLedger } from '../../src/consent/audit.ts';
+import { seedDemo } from '../../src/demo.ts';
 import { doctor, type Finding } from '../../src/doctor.ts';
 import { type Installation, openInstallation } from '../../src/installation.ts';
 import { type Connection, type Database, openDatabase, prepared } from '../../src/platform/db.ts';
@@ -167,6 +168,12 @@ test('with DATABASE_URL alone its plain role does both, and has given up the rig
   await expect(running.installation.database.run(prepared('delete from consent_event'))).rejects.toThrow(
     'permission denied for table consent_event',
   );
+  // Nor what the ledger speaks of: the check of the key locks lines, as their owner.
+  const { database } = running.installation;
+  await database.run(prepared(`insert into contact_point (kind, created_at) values ('phone', now())`));
+  await expect(database.run(prepared('delete from contact_point where value is null'))).rejects.toThrow(
+    'permission denied for table consent_event',
+  );
   expect(await guard(env)).toEqual({
     name: 'guard',
     ok: true,
@@ -203,6 +210,23 @@ test('a role that may not make what is missing is told which variable helps', as
     /^The schema lacks 0\d{3}_\w+\.sql, and the database does not let this role/,
   );
   await owner.close();
+});
+
+test('the demo shop is made by the role of the service', async () => {
+  const at = await newDatabase();
+  const { ctx, close } = await open({ DATABASE_URL: at(appRole), DATABASE_OWNER_URL: at(ownerRole) });
+  await seedDemo(ctx, say);
+  expect(await ctx.db.rows(prepared('select demo from installation'))).toEqual([{ demo: true }]);
+  expect((await verifyLedger(ctx)).fault).toBeUndefined();
+  await close();
+});
+
+test('a role that the server does not know is an error of configuration', async () => {
+  const at = await newDatabase();
+  await expect(open({ DATABASE_URL: at(appRole), DATABASE_OWNER_URL: at('nobody_here') })).rejects.toThrow(
+    /^The database refuses us: .*"nobody_here".*\. Check DATABASE_URL, DATABASE_OWNER_URL\.$/,
+  );
+  await expect(open({ DATABASE_URL: at('nobody_here') })).rejects.toThrow(/"nobody_here".*\. Check DATABASE_URL\.$/);
 });
 
 test('two addresses of two databases are refused', async () => {
