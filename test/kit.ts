@@ -152,7 +152,7 @@ async function openKit(
         headers: { ...(type === undefined ? {} : { 'content-type': type }), ...prepare(method), ...sent.headers },
       });
       const text = response.body;
-      const json = String(response.headers['content-type'] ?? '').includes('json');
+      const json = /[/+]json\b/.test(String(response.headers['content-type'] ?? ''));
       const reply: Reply = {
         status: response.statusCode,
         headers: response.headers,

@@ -215,7 +215,7 @@ export async function readPreferences(ctx: Ctx, reader: Reader, language: string
       select e.id, e.kind, e.outcome, e.channel, e.purpose, e.occurred_at, e.source, n.version
         from consent_event e left join notice n on n.id = e.notice
        where e.contact_point = any (${ids}::bigint[])
-         and (e.contact_point = any (${proven}::bigint[]) or e.account = ${reader.account})
+         and (e.contact_point = any (${proven}::bigint[]) or e.account = ${reader.account}::bigint)
        order by e.id desc limit ${HISTORY + 1}`),
   ]);
   const fallback = ctx.settings.get('DEFAULT_LANGUAGE');

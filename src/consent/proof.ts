@@ -49,6 +49,8 @@ interface Address {
 interface Subject {
   readonly account: number | null;
   readonly addresses: readonly Address[];
+  /** The account whose own lines belong to it, also those about addresses it has left; null: the addresses alone. */
+  readonly speaker: number | null;
   /** Whether a line may be shown with who said it and how we know. */
   isTheirs(line: { readonly account: number | null; readonly contact_point: number }): boolean;
 }
@@ -68,6 +70,7 @@ async function subjectOfAccount(ctx: Ctx, account: number): Promise<Subject | un
   return {
     account,
     addresses,
+    speaker: account,
     // Said by nobody we know, about an address that anybody can type: theirs once they have proven that they hold it.
     isTheirs: (line) => (line.account === null ? proven.has(line.contact_point) : line.account === account),
   };
@@ -93,6 +96,7 @@ async function subjectOfAddress(ctx: Ctx, { kind, value }: Recipient): Promise<S
   return {
     account,
     addresses: [{ ...address, verified_at }],
+    speaker: null,
     isTheirs: (line) => line.account === null || line.account === account,
   };
 }
@@ -109,10 +113,9 @@ async function readPicture(ctx: Ctx, find: (ctx: Ctx) => Promise<Subject | undef
   const subject = await find(ctx);
   if (subject === undefined) return undefined;
   const points = subject.addresses.map(({ contact_point }) => contact_point);
-  const byAccount = points.length === 1 && subject.addresses[0]!.contact_point === points[0] ? subject.account : null;
   const lines = await ctx.db.rows<StoredLine>(sql`
     with wanted as (
-      select id from consent_event where account = ${byAccount}
+      select id from consent_event where account = ${subject.speaker}
       union select id from consent_event where contact_point = any (${points}::bigint[])
     )
     select e.*, p.kind as address_kind, encode(p.address_hash, 'hex') as address_hash, v.salt, v.evidence,

@@ -14,6 +14,8 @@ const RECORD_LIMIT = 65_536;
 const LF = 10;
 const CR = 13;
 const QUOTE = 34;
+/** Byte order mark. */
+const MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 
 /** A file that cannot be read as records at all. The message is a whole sentence. */
 export class FileError extends Error {}
@@ -44,36 +46,45 @@ export interface Head {
   readonly columns: readonly string[];
 }
 
-/** Where a record ends: the index of its LF, or -1; `lines` counts the lines it takes. */
+/** Where a record ends: the index of its LF, or -1. */
 interface End {
   readonly at: number;
+  /** Lines it takes. */
   readonly lines: number;
+  /** Not ended, and in the middle of a quoted cell. */
+  readonly open: boolean;
 }
 
-/** Quotes count at the beginning of a field only, as RFC 4180 has it: 5" in the middle of one is text. */
+/** Quotes count at the beginning of a cell only, as RFC 4180 has it: 5" in the middle of one is text. */
 function quotedEnd(bytes: Buffer, from: number, delimiter: number): End {
-  let quoted = false;
+  let open = false;
   let first = true;
   let lines = 1;
   for (let at = from; at < bytes.length; at += 1) {
     const byte = bytes[at];
-    if (quoted) {
+    if (open) {
       if (byte === LF) lines += 1;
       else if (byte === QUOTE) {
         if (bytes[at + 1] === QUOTE) at += 1;
-        else quoted = false;
+        else open = false;
       }
       continue;
     }
-    if (byte === LF) return { at, lines };
-    if (byte === QUOTE && first) quoted = true;
+    if (byte === LF) return { at, lines, open };
+    if (byte === QUOTE && first) open = true;
     first = byte === delimiter;
   }
-  return { at: -1, lines };
+  return { at: -1, lines, open };
 }
 
-/** Cuts a stream into records; empty lines are passed over. `quotes`: the delimiter of a format whose fields may hold line ends. */
-async function* cut(source: AsyncIterable<Buffer | string>, quotes: () => number | undefined): AsyncGenerator<Cut[]> {
+/**
+ * Cuts a stream into records; empty lines are passed over. The first comes alone: it says how the others are cut.
+ * @param delimiter of CSV, whose cells may hold line ends; undefined: every line is a record
+ */
+async function* cut(
+  source: AsyncIterable<Buffer | string>,
+  delimiter: () => number | undefined,
+): AsyncGenerator<Cut[]> {
   let rest: Buffer = Buffer.alloc(0);
   let line = 1;
   /** In the middle of a line that is refused already. */
@@ -81,68 +92,68 @@ async function* cut(source: AsyncIterable<Buffer | string>, quotes: () => number
 
   const piece = (bytes: Buffer): Cut => {
     const end = bytes[bytes.length - 1] === CR ? bytes.length - 1 : bytes.length;
-    const text = bytes.toString('utf8', 0, Math.min(end, RECORD_LIMIT));
-    if (end > RECORD_LIMIT) return { line, text: text.slice(0, 1000), fault: 'longer than 64 KiB' };
+    if (end > RECORD_LIMIT) return { line, text: bytes.toString('utf8', 0, 1000), fault: 'longer than 64 KiB' };
+    const text = bytes.toString('utf8', 0, end);
     return isUtf8(bytes) ? { line, text } : { line, text, fault: 'not UTF-8' };
   };
 
-  const take = (last: boolean): Cut[] => {
+  const take = (last: boolean, most: number): Cut[] => {
     const cuts: Cut[] = [];
-    const push = (record: Cut): void => void (record.text !== '' && cuts.push(record));
+    const between = delimiter();
     let from = 0;
-    let quote = rest.indexOf(QUOTE);
-    while (from < rest.length) {
-      let end: End = { at: rest.indexOf(LF, from), lines: 1 };
+    let quote = between === undefined ? -1 : rest.indexOf(QUOTE);
+    while (from < rest.length && cuts.length < most) {
+      let end: End = { at: rest.indexOf(LF, from), lines: 1, open: false };
       if (skipping) {
-        if (end.at < 0) {
-          from = rest.length;
-          break;
+        if (end.at < 0) from = rest.length;
+        else {
+          skipping = false;
+          from = end.at + 1;
+          line += 1;
         }
-        skipping = false;
-        from = end.at + 1;
-        line += 1;
         continue;
       }
-      const delimiter = quotes();
       if (quote >= 0 && quote < from) quote = rest.indexOf(QUOTE, from);
-      const plain = end;
-      if (delimiter !== undefined && quote >= 0 && (end.at < 0 || quote < end.at))
-        end = quotedEnd(rest, from, delimiter);
-      const length = (end.at < 0 ? rest.length : end.at) - from;
-      if (end.at < 0 && !last && length <= RECORD_LIMIT) break;
-      if (plain.at >= 0 && plain.at !== end.at && (end.at < 0 || length > RECORD_LIMIT)) {
-        // A quote that nobody closes would swallow the rest of the file: only the line it stands in is refused.
-        push({ ...piece(rest.subarray(from, plain.at)), fault: 'a quote is opened and not closed' });
-        from = plain.at + 1;
-        line += 1;
-        continue;
-      }
-      push(piece(rest.subarray(from, from + length)));
-      line += end.lines;
-      from += length + 1;
+      if (between !== undefined && quote >= 0 && (end.at < 0 || quote < end.at)) end = quotedEnd(rest, from, between);
+      const to = end.at < 0 ? rest.length : end.at;
       if (end.at < 0) {
-        line -= 1;
+        // With room for the CR, which is not counted.
+        const long = to - from > RECORD_LIMIT + 1;
+        if (!last && !long) break;
+        // Where it ends nobody can know, and what looks like rows may be somebody's text.
+        if (end.open) throw new FileError(`Line ${line} opens a quote that is not closed${last ? '' : ' within 64 KiB'}.`);
         skipping = !last;
-        from = rest.length;
       }
+      const record = piece(rest.subarray(from, to));
+      if (record.text !== '') cuts.push(record);
+      if (end.at >= 0) line += end.lines;
+      from = to + 1;
     }
     rest = rest.subarray(Math.min(from, rest.length));
     return cuts;
   };
 
-  let first = true;
+  let begun = false;
+  let marked = true;
   for await (const chunk of source) {
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
     rest = rest.length === 0 ? bytes : Buffer.concat([rest, bytes]);
-    if (first) {
-      if (rest.length < 3) continue;
-      first = false;
-      if (rest[0] === 0xef && rest[1] === 0xbb && rest[2] === 0xbf) rest = rest.subarray(3);
+    if (marked) {
+      if (rest.length < MARK.length) continue;
+      if (rest.subarray(0, MARK.length).equals(MARK)) rest = rest.subarray(MARK.length);
+      marked = false;
     }
-    const cuts = take(false);
+    if (!begun) {
+      const one = take(false, 1);
+      if (one.length === 0) continue;
+      begun = true;
+      yield one;
+    }
+    const cuts = take(false, Number.POSITIVE_INFINITY);
     if (cuts.length > 0) yield cuts;
   }
-  const cuts = take(true);
+  if (!begun) yield take(true, 1);
+  const cuts = take(true, Number.POSITIVE_INFINITY);
   if (cuts.length > 0) yield cuts;
 }
 
@@ -194,13 +205,15 @@ const plainCell = (cell: string): string => {
 };
 
 function csvRecords(cuts: readonly Cut[], { delimiter, columns }: Head): FileRecord[] {
+  const whole = cuts.filter(({ fault }) => fault === undefined);
   const rows = cellsOfMany(
-    cuts.map(({ text, fault }) => (fault === undefined ? text : '')),
+    whole.map(({ text }) => text),
     delimiter,
   );
-  return cuts.flatMap(({ line, text, fault }, index): FileRecord[] => {
-    const row = rows[index]!;
+  let next = 0;
+  return cuts.flatMap(({ line, text, fault }): FileRecord[] => {
     if (fault !== undefined) return [{ line, fields: {}, fault, text }];
+    const row = rows[next++]!;
     if ('fault' in row) return [{ line, fields: {}, fault: row.fault, text }];
     const values = row.map(plainCell);
     // Spreadsheets end their files with rows of nothing.
@@ -238,23 +251,21 @@ export async function readRecords(
   format?: Format,
 ): Promise<{ head: Head; records: AsyncGenerator<FileRecord[]> }> {
   let head: Head | undefined;
-  // The header tells the delimiter; until it is read only whole lines are cut.
   const pieces = cut(source, () => (head?.format === 'csv' ? head.delimiter.charCodeAt(0) : undefined));
   const begun = await pieces.next();
-  const cuts: Cut[] = begun.done === true ? [] : begun.value;
-  const kind = format ?? (cuts[0]?.text.trimStart().startsWith('{') ? 'ndjson' : 'csv');
+  const first = begun.done === true ? undefined : begun.value[0];
+  const kind = format ?? (first?.text.trimStart().startsWith('{') ? 'ndjson' : 'csv');
   if (kind === 'ndjson') head = { format: kind, delimiter: ',', columns: [] };
-  else if (cuts.length === 0) throw new FileError('The file is empty: not even a header is in it.');
-  else head = csvHead(cuts[0]!);
+  else if (first === undefined) throw new FileError('The file is empty: not even a header is in it.');
+  else head = csvHead(first);
   const known = head;
 
   async function* records(): AsyncGenerator<FileRecord[]> {
     if (known.format === 'ndjson') {
-      yield cuts.map(ndjsonRecord);
+      if (first !== undefined) yield [ndjsonRecord(first)];
       for await (const more of pieces) yield more.map(ndjsonRecord);
       return;
     }
-    yield csvRecords(cuts.slice(1), known);
     for await (const more of pieces) yield csvRecords(more, known);
   }
   return { head, records: records() };

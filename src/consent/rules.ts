@@ -148,6 +148,8 @@ export interface Statement {
   readonly speaker: Speaker;
   /** When it was said; absent: now, under the lock of the address. */
   readonly at?: Date;
+  /** A no that takes back a yes we do not know of: what was granted elsewhere and withdrawn there (imports). */
+  readonly withdrawn?: boolean;
   /** A yes on this channel has to be confirmed from the address itself. */
   readonly doubleOptIn: boolean;
 }
@@ -170,7 +172,7 @@ export function decide(standing: Standing | undefined, statement: Statement, now
     const asked = standing !== undefined && standing.request !== null;
     const covered = coversYes(standing);
     if (!open.has(state) && !asked && !covered && state !== 'unknown' && state !== 'expired') return undefined;
-    const kind = state === 'granted' || covered ? 'withdraw' : 'refuse';
+    const kind = state === 'granted' || covered || statement.withdrawn === true ? 'withdraw' : 'refuse';
     return write(kind, isOlder(standing, granted, at) ? 'older' : 'applied');
   }
 

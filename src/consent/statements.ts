@@ -27,8 +27,8 @@ import {
 } from './rules.ts';
 import { asksToConfirm, type Source } from './sources.ts';
 
-/** What is said. `grant` and `refuse` are the person's words, the others happen to an address. */
-export type Intent = 'grant' | 'refuse' | 'confirm' | 'expire' | 'suppress' | 'restore' | 'erase';
+/** What is said. `grant`, `refuse` and `withdraw` (also of a yes given elsewhere) are the person's words, the others happen to an address. */
+export type Intent = 'grant' | 'refuse' | 'withdraw' | 'confirm' | 'expire' | 'suppress' | 'restore' | 'erase';
 
 /** Who says it; `rules.ts` has what each may do. */
 export type Voice =
@@ -125,6 +125,7 @@ function decideOne(
     standing,
     {
       granted: intent === 'grant',
+      withdrawn: intent === 'withdraw',
       speaker:
         by.voice === 'person'
           ? {
@@ -180,6 +181,7 @@ const isRepeat = ({ intent, channel, purpose }: ConsentStatement, point: number,
 const made: Readonly<Record<Intent, readonly EventKind[]>> = {
   grant: ['grant', 'request'],
   refuse: ['refuse', 'withdraw'],
+  withdraw: ['refuse', 'withdraw'],
   confirm: ['confirm'],
   expire: ['expire'],
   suppress: ['suppress'],

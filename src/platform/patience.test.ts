@@ -18,23 +18,29 @@ const SECOND = 1000;
 function begin(headers: Record<string, string> = { 'transfer-encoding': 'chunked' }) {
   const gone: string[] = [];
   const socket = new Socket();
+  const close = (): void => void Object.defineProperty(socket, 'destroyed', { value: true });
   for (const name of ['bytesRead', 'bytesWritten', 'writableLength'])
     Object.defineProperty(socket, name, { value: 0, writable: true });
   const traffic = socket as unknown as { bytesRead: number; bytesWritten: number; writableLength: number };
   vi.spyOn(socket, 'destroy').mockImplementation(() => {
     gone.push('destroyed');
+    close();
     return socket;
   });
   const message = { socket, headers, complete: false, readableFlowing: true, resume: vi.fn() };
   const response = { headersSent: false, writableLength: 0, writableFinished: false };
   const [raw, answer] = [message as unknown as IncomingMessage, response as unknown as ServerResponse];
-  patience = new Patience(30 * SECOND, () => void gone.push('refused'));
+  patience = new Patience(30 * SECOND, () => {
+    gone.push('refused');
+    close();
+  });
   patience.begin(raw, answer);
   return {
     gone,
     traffic,
     message,
     response,
+    again: () => patience.begin(raw, answer),
     stream: () => patience.stream(raw, answer),
     end: () => patience.end(raw),
     /** Lets seconds pass; something may happen in each of them. */
@@ -79,6 +85,21 @@ test('one that has come, or that there is not, is not watched', () => {
   const sized = begin({ 'content-length': '2' });
   sized.pass(35);
   expect(sized.gone).toEqual(['refused']);
+});
+
+test('each body of a connection has its own thirty seconds', () => {
+  const { pass, gone, message, again, end } = begin();
+  for (let i = 0; i < 10; i += 1) {
+    pass(20);
+    message.complete = true;
+    end();
+    pass(20);
+    message.complete = false;
+    again();
+  }
+  expect([gone, vi.getTimerCount()]).toEqual([[], 1]);
+  pass(36);
+  expect(gone).toEqual(['refused']);
 });
 
 test('a stream may take for ever as long as something comes, and half a minute of silence', () => {

@@ -2,7 +2,7 @@
  * Erasure: what identifies a person goes from every table, the no they are owed stays (rule 10). The lines of the ledger
  * stand, so that it still verifies; their evidence, which is personal, does not.
  */
-import { addressHash, contactPoints } from '../accounts/contact-points.ts';
+import { contactPoints } from '../accounts/contact-points.ts';
 import { channels } from '../consent/channels.ts';
 import type { Recipient } from '../consent/recipients.ts';
 import { sayAll } from '../consent/statements.ts';
