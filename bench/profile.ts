@@ -2,24 +2,14 @@
  * `npm run bench -- profile`: GET and PATCH of /users/profile/ at 64 connections, interleaved with fixed JSON from the
  * same Fastify, with the same verbs one by one, and with pgbench making the same change in one statement.
  */
-import { type ChildProcess, execFile, fork, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { execFile, spawnSync } from 'node:child_process';
+import { readdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
-import { systemClock } from '../src/platform/ctx.ts';
-import { type Database, openDatabase, prepared, sql } from '../src/platform/db.ts';
-import { startEngine } from '../src/platform/engine/engine.ts';
-import { migrateJobs } from '../src/platform/jobs.ts';
-import { deriveKeys } from '../src/platform/keys.ts';
-import { createLog } from '../src/platform/log.ts';
-import { migrate } from '../src/platform/migrate.ts';
-import { openSettings } from '../src/platform/settings.ts';
+import { type Database, prepared, sql } from '../src/platform/db.ts';
+import { median, onBed, say } from './bed.ts';
 import { CONNECTIONS, CSRF, drive, generator, type Result, sessionKey } from './load.ts';
-
-const SECRET = 'a secret key of the benchmarks, and of nothing else';
-const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 /** Accounts with a number, a session, and two consents each, their events sealed like any others. */
 async function seed(db: Database, accounts: number): Promise<void> {
@@ -34,7 +24,8 @@ async function seed(db: Database, accounts: number): Promise<void> {
     `insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash)
      select gen_random_uuid(), case channel when 'email' then email_point else phone_point end, id, channel, 'marketing', 'grant', now(), now(), 'import', 'bench',
             sha256('e'), sha256((id || channel)::bytea) from account, (values ('email'), ('sms')) c (channel) where id <= $1`,
-    `insert into consent_state select contact_point, channel, purpose, 'granted', occurred_at, id, account, false from consent_event where $1 > 0`,
+    `insert into consent_state (contact_point, channel, purpose, state, since, event, account, proven, latest)
+     select contact_point, channel, purpose, 'granted', occurred_at, id, account, false, occurred_at from consent_event where $1 > 0`,
   ];
   for (const statement of statements) await db.run(prepared(statement, accounts));
   for (const table of ['contact_point', 'account', 'session', 'consent_event', 'consent_state'])
@@ -63,8 +54,9 @@ with me as (
 ), queued as (
   insert into ledger_unsealed select id from event
 )
-insert into consent_state as s select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id, me.id, false from event e, me
-on conflict (contact_point, channel, purpose) do update set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account;
+insert into consent_state as s (contact_point, channel, purpose, state, since, event, account, proven, latest)
+select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id, me.id, false, e.occurred_at from event e, me
+on conflict (contact_point, channel, purpose) do update set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account, latest = excluded.latest;
 `;
 
 function findPgbench(): string | undefined {
@@ -85,7 +77,7 @@ async function pgbench(program: string, socket: string, file: string, seconds: n
     '-p',
     '5432',
     '-U',
-    'assent',
+    'assent_app',
     '-n',
     '-M',
     'prepared',
@@ -112,18 +104,6 @@ async function pgbench(program: string, socket: string, file: string, seconds: n
   };
 }
 
-async function start(env: Record<string, string>): Promise<{ child: ChildProcess; origin: string }> {
-  const child = fork(join(import.meta.dirname, 'server.ts'), {
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  });
-  if (process.env['ASSENT_BENCH_PINNED'] !== undefined)
-    spawnSync('taskset', ['-a', '-p', '-c', '0', String(child.pid)]);
-  const [{ port }] = (await once(child, 'message')) as [{ port: number }];
-  return { child, origin: `http://127.0.0.1:${port}` };
-}
-
-const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 /** Changes written so far, once what was under way when the load ended is written too. */
 async function total(db: Database): Promise<number> {
   for (let last = -1; ; ) {
@@ -146,39 +126,16 @@ export async function run(args: string[]): Promise<void> {
     },
   });
   const [accounts, rounds, seconds] = [Number(values.accounts), Number(values.rounds), Number(values.seconds)];
-  // The engine makes the folder, so that its user can enter also when we are root.
-  const folder = join(tmpdir(), `assent-bench-${process.pid}-${Date.now()}`);
-  const engine = await startEngine({ folder, log: () => {}, settings: { max_connections: '200' } });
-  const children: ChildProcess[] = [];
-  const db = openDatabase({ connection: engine.connection, max: 3 });
-  try {
+  await onBed(async ({ db, socket, folder, start }) => {
     say(`Making ${accounts} accounts …`);
-    const log = createLog('silent');
-    await migrate(db);
-    await migrateJobs(
-      { db, clock: systemClock, settings: openSettings(log), keys: deriveKeys(SECRET), log },
-      engine.connection,
-    );
-    await db.run(
-      sql`insert into installation (key_fingerprint, created_at) values (${deriveKeys(SECRET).fingerprint}, now())`,
-    );
-    await db.run(prepared('set statement_timeout = 0'));
     await seed(db, accounts);
-
-    const { host } = engine.connection;
-    const env = {
-      SECRET_KEY: SECRET,
-      DATABASE_URL: `postgres:///assent?host=${encodeURIComponent(host)}&user=assent`,
-      FIXED: '{}',
-    };
-    const probe = await start(env);
+    const probe = await start();
     const cookie = `sessionid=${sessionKey(1)}; csrftoken=${CSRF}`;
     const example = await (await fetch(`${probe.origin}/users/profile/`, { headers: { cookie } })).text();
     if (JSON.parse(example).id !== 1) throw new Error(`the first profile is wrong: ${example}`);
     probe.child.kill('SIGTERM');
-    const batched = await start({ ...env, FIXED: example });
-    const alone = await start({ ...env, ONE_BY_ONE: '1' });
-    children.push(batched.child, alone.child);
+    const batched = await start({ FIXED: example });
+    const alone = await start({ ONE_BY_ONE: '1' });
 
     const program = findPgbench();
     const script = join(folder, 'change.sql');
@@ -190,7 +147,7 @@ export async function run(args: string[]): Promise<void> {
       'GET one by one': () => drive(alone.origin, { method: 'GET', path: profile, sessions: accounts }, seconds),
       PATCH: () => drive(batched.origin, { method: 'PATCH', path: profile, sessions: accounts }, seconds),
       'PATCH one by one': () => drive(alone.origin, { method: 'PATCH', path: profile, sessions: accounts }, seconds),
-      ...(program === undefined ? {} : { pgbench: () => pgbench(program, host, script, seconds) }),
+      ...(program === undefined ? {} : { pgbench: () => pgbench(program, socket, script, seconds) }),
     };
     const contestants = Object.fromEntries(
       Object.entries(everybody).filter(([name]) => values.only?.includes(name) ?? true),
@@ -217,16 +174,7 @@ export async function run(args: string[]): Promise<void> {
       `${cpus().length} × ${cpus()[0]!.model}, Node ${process.versions.node}, PostgreSQL 18 embedded, ${generator}, ${accounts} accounts, ${rounds} × ${seconds} s`,
     );
     if (program === undefined) say('pgbench is not installed (Debian: postgresql-contrib): no ratio for PATCH.');
-  } finally {
-    for (const child of children) {
-      child.kill('SIGTERM');
-      await Promise.race([once(child, 'exit'), new Promise((done) => setTimeout(done, 5000))]);
-      child.kill('SIGKILL');
-    }
-    await db.close();
-    await engine.stop();
-    rmSync(folder, { recursive: true, force: true });
-  }
+  });
 }
 
 /** After all that, answers are those of the database. */

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 
 const benchmarks: Record<string, () => Promise<{ run(args: string[]): Promise<void> }>> = {
   profile: () => import('./profile.ts'),
+  decisions: () => import('./decisions.ts'),
 };
 
 const [name, ...args] = process.argv.slice(2);

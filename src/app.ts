@@ -8,16 +8,23 @@ import { accountRoutes } from './accounts/routes.ts';
 import { sweepSessions } from './accounts/sessions.ts';
 import { adminRoutes } from './admin/routes.ts';
 import { sweepBaskets } from './consent/baskets.ts';
+import { confirmationPages } from './consent/confirmation-pages.ts';
+import { askToConfirmBy, type Post, sendPreferenceLinkBy } from './consent/confirmations.ts';
 import { decisionRoutes } from './consent/decision-routes.ts';
 import { expireConsents } from './consent/expiry.ts';
+import { linkRoutes } from './consent/link-routes.ts';
 import { noticeRoutes } from './consent/notice-routes.ts';
+import { preferencePages } from './consent/preference-pages.ts';
+import { proofRoutes } from './consent/proof-routes.ts';
 import { consentRoutes } from './consent/routes.ts';
 import { publishHead } from './consent/seals.ts';
 import { statementRoutes } from './consent/statement-routes.ts';
+import { unsubscribePages } from './consent/unsubscribe-pages.ts';
 import { docsRoutes } from './docs/routes.ts';
 import { openapi } from './openapi.ts';
 import { sweepBudgets } from './phone/budget.ts';
 import { sendCode } from './phone/jobs.ts';
+import { smsProvider } from './phone/providers.ts';
 import { sweepPhoneChanges } from './phone/verification.ts';
 import { bakerOnline } from './platform/baker.ts';
 import type { Ctx } from './platform/ctx.ts';
@@ -47,9 +54,11 @@ import { webhookRoutes } from './webhooks/routes.ts';
 const apiRoutes: readonly Route[] = [
   ...profileRoutes,
   ...consentRoutes,
+  ...proofRoutes,
   ...decisionRoutes,
   ...statementRoutes,
   ...noticeRoutes,
+  ...linkRoutes,
   ...accountRoutes,
   ...accountProfileRoutes,
   ...staffRoutes,
@@ -59,6 +68,9 @@ const apiRoutes: readonly Route[] = [
   ...webhookRoutes,
   ...avatarRoutes,
   ...linkPages,
+  ...preferencePages,
+  ...confirmationPages,
+  ...unsubscribePages,
 ];
 
 export interface ServerOptions {
@@ -111,13 +123,18 @@ const sweep: Task = async (ctx) => {
 };
 
 /** Every job there is. @param publicUrl address under which people reach the service, for links in mails */
-export const createTasks = (mailer: Mailer, publicUrl: string): Readonly<Record<string, Task>> => ({
-  send_code: sendCode,
-  send_mail: sendMail(mailer, publicUrl),
-  sweep,
-  expire_consents: (ctx) => expireConsents(ctx),
-  deliver_webhook: deliverWebhook,
-});
+export function createTasks(mailer: Mailer, publicUrl: string): Readonly<Record<string, Task>> {
+  const post: Post = { mail: mailer, sms: (ctx, message) => smsProvider(ctx).send(ctx, message), publicUrl };
+  return {
+    send_code: sendCode,
+    send_mail: sendMail(mailer, publicUrl),
+    ask_to_confirm: askToConfirmBy(post),
+    send_preference_link: sendPreferenceLinkBy(post),
+    sweep,
+    expire_consents: (ctx) => expireConsents(ctx),
+    deliver_webhook: deliverWebhook,
+  };
+}
 
 /** Tasks that wait for strangers: a crew of their own does them, so that no mail and no code waits with them. */
 export const strangers: readonly string[] = ['deliver_webhook'];

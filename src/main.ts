@@ -1,10 +1,12 @@
 #!/usr/bin/env node
 /** The commands. Progress and words go to stderr, data to stdout. */
+import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { apiDocument } from './app.ts';
 import { type Config, ConfigError, configRows, readConfig } from './config.ts';
 import { verifyLedger } from './consent/audit.ts';
 import { rebuildStates } from './consent/projection.ts';
+import { checkProof, describeCheck } from './consent/proof-check.ts';
 import { doctor } from './doctor.ts';
 import { type Installation, openInstallation } from './installation.ts';
 import { CommandError, createApiKey, createClient, createOperator } from './operators.ts';
@@ -18,6 +20,7 @@ import { SchemaError } from './platform/migrate.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from './platform/settings.ts';
 import { serve } from './serve.ts';
 import { createCompany } from './staff/companies.ts';
+import { transferCommands } from './transfer.ts';
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 const print = (value: unknown): void =>
@@ -58,6 +61,20 @@ async function withInstallation(work: (installation: Installation, config: Confi
   } finally {
     await installation.close();
   }
+}
+
+/** Checks a proof file: offline, and without an installation. */
+function verifyFile(file: string, { head, key, json }: { head?: string; key?: string; json?: boolean }): void {
+  if (head !== undefined) throw new CommandError('--head is for the database; a proof file is checked with --key.');
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new CommandError(`${file} cannot be read: ${(error as NodeJS.ErrnoException).code}`);
+  }
+  const check = checkProof(text, { key });
+  print(json ? check : describeCheck(check));
+  if (check.fault !== undefined) process.exitCode = 1;
 }
 
 /** `NAME=JSON`; what is no JSON is taken as text. */
@@ -264,12 +281,17 @@ settings
 
 const ledger = program.command('ledger').description('the consent ledger');
 ledger
-  .command('verify')
-  .description('check every line, seal and signature')
+  .command('verify [file]')
+  .description('check every line, seal and signature of the database; with a file, a proof, and no database is opened')
   .option('--head <hash>', 'a head that was kept elsewhere: the ledger must lead through it')
+  .option('--key <sha256>', 'SHA-256 of the key a proof file must be signed with')
   .option('--json', 'as JSON')
-  .action(({ head, json }: { head?: string; json?: boolean }) =>
-    withInstallation(async ({ ctx }) => {
+  .action((file: string | undefined, options: { head?: string; key?: string; json?: boolean }) => {
+    if (file !== undefined) return verifyFile(file, options);
+    const { head, key, json } = options;
+    if (key !== undefined)
+      throw new CommandError('--key is for proof files; the database is checked with its own key.');
+    return withInstallation(async ({ ctx }) => {
       const result = await verifyLedger(ctx, { head, progress: (lines) => say(`${lines} lines checked`) });
       if (json) print(result);
       else
@@ -278,8 +300,8 @@ ledger
             `The ledger holds: ${result.lines} lines in ${result.seals} seals, ${result.unsealed} not yet sealed.`,
         );
       if (result.fault !== undefined) process.exitCode = 1;
-    }),
-  );
+    });
+  });
 
 ledger
   .command('rebuild')
@@ -295,6 +317,8 @@ ledger
         );
     }),
   );
+
+transferCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
 
 program
   .command('openapi')

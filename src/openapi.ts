@@ -113,7 +113,7 @@ function operation(route: Route, components: Map<string, unknown>): Json {
           },
         }),
     responses: Object.fromEntries(
-      Object.entries(answers).map(([status, { description, schema, example, media: type, line }]) => [
+      Object.entries(answers).map(([status, { description, schema, example, media: type, also, line }]) => [
         status,
         {
           description,
@@ -128,6 +128,7 @@ function operation(route: Route, components: Map<string, unknown>): Json {
                     schema: hoist(schema, components),
                     ...(example === undefined ? {} : { example }),
                   },
+                  ...also,
                   ...(status === '200' && reads.includes('ndjson')
                     ? {
                         [NDJSON]: {

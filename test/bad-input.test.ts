@@ -218,10 +218,12 @@ function faultsIn(operation: Operation, reply: Reply): string[] {
   if (status >= 500) return ['a 5xx'];
   const documented = operation.responses[status];
   if (documented === undefined) return ['a status that is not documented'];
-  const media = Object.keys(documented.content ?? {})[0];
+  const type = String(headers['content-type']).split(';')[0]!;
+  const medias = Object.keys(documented.content ?? {});
+  const media = medias.includes(type) ? type : medias[0];
   if (media === undefined) return text === '' ? [] : ['a body that is not documented'];
   const wrong: string[] = [];
-  if (String(headers['content-type']).split(';')[0] !== media) wrong.push(`type ${headers['content-type']}`);
+  if (type !== media) wrong.push(`type ${headers['content-type']}`);
   const check = answerSchema(ajv, operation, String(status), media);
   if (!check(reply.body)) wrong.push(`off its schema: ${ajv.errorsText(check.errors)}`);
   if (status >= 400) wrong.push(...[misshapen(operation.dialect, reply) ?? []].flat());

@@ -37,7 +37,7 @@ const floors: readonly (readonly string[])[] = [
   ['privacy', 'admin', 'docs'],
   ['status', 'openapi', 'operators'],
   ['app'],
-  ['installation', 'demo', 'doctor', 'serve'],
+  ['installation', 'demo', 'doctor', 'serve', 'transfer'],
   ['main'],
 ];
 const floorOf = (member: string): number => floors.findIndex((floor) => floor.includes(member));

@@ -133,7 +133,9 @@ export async function answerRequests(
  */
 export async function askForLink(ctx: Ctx, link: Exclude<SignedLink, { kind: 'confirm' }>): Promise<void> {
   const about = link.kind === 'account' ? { account: link.account } : { point: link.point };
-  await enqueue(ctx, 'send_preference_link', about, { key: `preference_link:${Object.entries(about).flat().join(':')}` });
+  await enqueue(ctx, 'send_preference_link', about, {
+    key: `preference_link:${Object.entries(about).flat().join(':')}`,
+  });
 }
 
 /** Sends a preference link to an account's e-mail address, or to an address by itself. */

@@ -4,20 +4,17 @@
  */
 import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import type { PointKind } from '../accounts/contact-points.ts';
-import { type Ctx, transaction } from '../platform/ctx.ts';
+import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { channels, tailOf } from './channels.ts';
 import { isAllowed } from './decisions.ts';
-import type { NoticeRef } from './ledger.ts';
 import { readStandings } from './ledger.ts';
-import type { Evidence } from './lines.ts';
 import type { PreferenceLink } from './links.ts';
 import { type Notice, noticeFor, noticesInForce } from './notices.ts';
 import type { EventKind, Outcome, Standing, State } from './rules.ts';
 import type { Source } from './sources.ts';
-import { type ConsentStatement, sayAll } from './statements.ts';
 
-interface ReaderPoint {
+export interface ReaderPoint {
   readonly id: number;
   /** Null where an account has no number. */
   readonly value: string | null;
@@ -97,7 +94,7 @@ export interface ChannelView {
   readonly since: Date | null;
   /** A yes waits to be confirmed: by a message that was sent, or here, where this link was sent to the same address. */
   readonly waits: 'elsewhere' | 'here' | null;
-  /** Erased or complained: nothing is sent whatever is allowed. */
+  /** How its switch stands. */
   readonly on: boolean;
   /** There is an address to speak of, or something to take back. */
   readonly changeable: boolean;
@@ -142,17 +139,17 @@ export interface Preferences {
 export const HISTORY = 50;
 
 /** What is on record as of now: what has run out by the clock is over, though its line is not written yet. */
-interface Current {
+export interface Current {
   readonly state: State;
   readonly since: Date | null;
   /** The line that asks, while it can be answered. */
   readonly request: string | null;
-  /** Granted once, and over by CONSENT_VALIDITY. */
+  /** The end by the clock has yet to be written. */
   readonly lapsed: boolean;
   readonly shown: string;
 }
 
-function currentOf(ctx: Ctx, standing: Standing | undefined): Current {
+export function currentOf(ctx: Ctx, standing: Standing | undefined): Current {
   if (standing === undefined) return { state: 'unknown', since: null, request: null, lapsed: false, shown: '0' };
   const { state, since, latest, request, event } = standing;
   const now = ctx.clock.now().getTime();
@@ -169,7 +166,7 @@ function currentOf(ctx: Ctx, standing: Standing | undefined): Current {
       state: over ? 'expired' : state,
       since: over ? new Date(end) : since,
       request: null,
-      lapsed: false,
+      lapsed: true,
       shown,
     };
   }
@@ -177,7 +174,7 @@ function currentOf(ctx: Ctx, standing: Standing | undefined): Current {
 }
 
 /** The switch as a page draws it: a yes that waits for a message elsewhere is on, one that can be given here is not yet. */
-const isOn = ({ state, request }: Current, here: boolean): boolean =>
+export const isOn = ({ state, request }: Current, here: boolean): boolean =>
   state === 'granted' || (request !== null && !here);
 
 /** A purpose in somebody's language, else the shop's, else whatever there is. */
@@ -201,7 +198,7 @@ export const noticeTexts = (
         select id, purpose, channels, version, language, text, encode(text_sha256, 'hex') as text_sha256, withdrawal
           from notice where id = any (${ids}::bigint[]) order by id`);
 
-const pointsOf = ({ points }: Reader): ReaderPoint[] => Object.values(points);
+export const pointsOf = ({ points }: Reader): ReaderPoint[] => Object.values(points);
 
 /** Everything the page shows. */
 export async function readPreferences(ctx: Ctx, reader: Reader, language: string): Promise<Preferences> {
@@ -270,135 +267,4 @@ export async function readPreferences(ctx: Ctx, reader: Reader, language: string
     history: lines.slice(0, HISTORY).map((line) => ({ ...line, purpose: purposeTitle(ctx, line.purpose, language) })),
     more: lines.length > HISTORY,
   };
-}
-
-/** What a form says of one switch. */
-export interface Wish {
-  readonly purpose: string;
-  readonly channel: string;
-  readonly on: boolean;
-  /** `shown` of what its reader saw. */
-  readonly shown: string;
-  /** The notice its reader saw. */
-  readonly notice: number | null;
-}
-
-/** What became of a form: all as it says; `stale`: a yes was left out, because the no is newer; `asked`: a yes waits for its confirmation. */
-export type Saved = 'saved' | 'asked' | 'stale';
-
-interface SavedBy {
-  readonly evidence: Evidence;
-  readonly language: string;
-}
-
-/** Says what a form asks for, in one transaction: of its switches those that were moved, and every no. */
-export function savePreferences(root: Ctx, reader: Reader, wishes: readonly Wish[], by: SavedBy): Promise<Saved> {
-  return transaction(root, async (ctx) => {
-    const standings = await lock(ctx, reader);
-    const notices = await noticeTexts(ctx, [...new Set(wishes.flatMap(({ notice }) => notice ?? []))]);
-    const statements = wishes.flatMap((wish): ConsentStatement[] => {
-      const { purpose, channel } = wish;
-      const kind = channels.find(({ name }) => name === channel)?.kind;
-      const point = kind === undefined ? undefined : reader.points[kind];
-      if (point === undefined) return [];
-      const current = currentOf(ctx, standings(point.id, channel, purpose));
-      const intent = intentOf(wish, current, { here: point.id === reader.via, addressed: point.value !== null });
-      if (intent === undefined) return [];
-      const seen = notices.find(({ id }) => id === wish.notice);
-      const notice: NoticeRef | undefined =
-        seen !== undefined && seen.purpose === purpose && seen.channels.includes(channel)
-          ? { id: seen.id, sha256: seen.text_sha256 }
-          : undefined;
-      const statement = said(reader, point, { purpose, channel, intent, ...by });
-      const heard = wish.shown === current.shown;
-      return [
-        // Over by the clock: its end is written before the new beginning.
-        ...(current.lapsed
-          ? [{ ...statement, intent: 'expire', source: 'system', actor: 'system', evidence: {} } as const]
-          : []),
-        { ...statement, heard, ...(notice === undefined ? {} : { notice }) },
-      ];
-    });
-    return whatBecame(await sayAll(ctx, statements), statements);
-  });
-}
-
-/** What a switch says beside what is on record; undefined: nothing. */
-function intentOf(
-  { on, shown }: Wish,
-  current: Current,
-  { here, addressed }: { here: boolean; addressed: boolean },
-): 'grant' | 'confirm' | 'refuse' | undefined {
-  const moved = on !== isOn(current, here);
-  if (shown === current.shown && !moved) return undefined;
-  // A no counts however old the page is, where there is anything to say no to.
-  if (!on) return current.state === 'granted' || current.request !== null ? 'refuse' : undefined;
-  if (current.state === 'granted' || !addressed) return undefined;
-  return current.request !== null && here && shown === current.shown ? 'confirm' : 'grant';
-}
-
-/** Says no to everything: what the shop asks for, and whatever else anybody ever asked these addresses. */
-export function refuseEverything(root: Ctx, reader: Reader, by: SavedBy): Promise<Saved> {
-  return transaction(root, async (ctx) => {
-    await lock(ctx, reader);
-    const rows = await readStandings(
-      ctx,
-      pointsOf(reader).map(({ id }) => id),
-    );
-    const places = new Map<string, ConsentStatement>();
-    const add = (point: ReaderPoint, channel: string, purpose: string): void => {
-      places.set(
-        `${point.id} ${channel} ${purpose}`,
-        said(reader, point, { channel, purpose, intent: 'refuse', ...by }),
-      );
-    };
-    for (const [purpose, { channels: names }] of Object.entries(ctx.settings.get('CONSENT_PURPOSES'))) {
-      for (const { name, kind } of channels) {
-        const point = reader.points[kind];
-        if (names.includes(name) && point !== undefined && point.value !== null) add(point, name, purpose);
-      }
-    }
-    for (const row of rows) add(pointsOf(reader).find(({ id }) => id === row.contact_point)!, row.channel, row.purpose);
-    const statements = [...places.values()];
-    return whatBecame(await sayAll(ctx, statements), statements);
-  });
-}
-
-/** Locks the reader's addresses, in the order of their ids as everybody does, and reads what is on record. */
-async function lock(
-  ctx: Ctx,
-  reader: Reader,
-): Promise<(point: number, channel: string, purpose: string) => Standing | undefined> {
-  const ids = pointsOf(reader).map(({ id }) => id);
-  await ctx.db.run(sql`select from contact_point where id = any (${ids}::bigint[]) order by id for no key update`);
-  const rows = await readStandings(ctx, ids);
-  return (point, channel, purpose) =>
-    rows.find((row) => row.contact_point === point && row.channel === channel && row.purpose === purpose);
-}
-
-const said = (
-  { account, via }: Reader,
-  point: ReaderPoint,
-  { evidence, language, ...what }: SavedBy & Pick<ConsentStatement, 'purpose' | 'channel' | 'intent'>,
-): ConsentStatement => ({
-  ...what,
-  about: { point: point.id },
-  ...(account === null ? {} : { account }),
-  by: { voice: 'person', proven: point.proven },
-  source: 'preference_page',
-  actor: account === null ? 'address' : `account:${account}`,
-  confirmed: point.id === via,
-  evidence,
-  language,
-});
-
-function whatBecame(results: Awaited<ReturnType<typeof sayAll>>, statements: readonly ConsentStatement[]): Saved {
-  let saved: Saved = 'saved';
-  for (const [index, result] of results.entries()) {
-    if (result instanceof Error) throw result;
-    if (statements[index]!.intent !== 'grant') continue;
-    if (result.written && result.outcome !== 'applied') return 'stale';
-    if (result.state !== 'granted') saved = 'asked';
-  }
-  return saved;
 }

@@ -10,16 +10,17 @@ import { rootFromPath } from './merkle.ts';
 import {
   describeKey,
   type FullLine,
-  partPage,
-  placeOf,
   type Proof,
   type ProofLine,
+  partPage,
+  placeOf,
   proofSchema,
   readKey,
   receiptOf,
   replayLines,
   SCHEMA,
   signedText,
+  timeOf,
 } from './proof-file.ts';
 import { headHash } from './seals.ts';
 
@@ -74,7 +75,9 @@ function read(file: string): { proof: Proof; readable: string | undefined } | { 
     return { fault: `this is no proof file of a kind that is known here (${SCHEMA})` };
   if (!validator.Check(value)) {
     const [first] = validator.Errors(value);
-    return { fault: `the file is not whole: ${first?.instancePath || '/'} ${first?.message ?? 'is not as it must be'}` };
+    return {
+      fault: `the file is not whole: ${first?.instancePath || '/'} ${first?.message ?? 'is not as it must be'}`,
+    };
   }
   return { proof: value, readable: page?.readable };
 }
@@ -100,8 +103,8 @@ function lineFault(line: FullLine, proof: Proof, texts: Proof['notices']): strin
   const { notice_sha256: named, proven, outcome } = line;
   const hash = lineHash({
     ...line,
-    occurred_at: new Date(line.occurred_at),
-    recorded_at: new Date(line.recorded_at),
+    occurred_at: timeOf(line.occurred_at),
+    recorded_at: timeOf(line.recorded_at),
     commitment: bytes(line.commitment),
   });
   // A line from before these were recorded has them at rest: its hash does not cover them.
@@ -136,10 +139,11 @@ function sealsFault({ seals }: Proof, key: KeyObject): string | undefined {
       ...seal,
       root: bytes(seal.root),
       previous: bytes(seal.previous),
-      sealed_at: new Date(seal.sealed_at),
+      sealed_at: timeOf(seal.sealed_at),
     });
     if (head.toString('hex') !== seal.head) return `${name} was changed`;
-    if (!verify(null, head, key, Buffer.from(seal.signature, 'base64'))) return `the signature of ${name} does not hold`;
+    if (!verify(null, head, key, Buffer.from(seal.signature, 'base64')))
+      return `the signature of ${name} does not hold`;
     if (before === undefined) continue;
     const next = before.first_position + before.lines;
     const follows =
@@ -161,7 +165,9 @@ function pathFault(line: ProofLine, seals: ReadonlyMap<number, Proof['seals'][nu
   if (line.position - seal.first_position !== line.index || line.index < 0 || line.index >= seal.lines)
     return `${name} has no place in seal ${seal.number}`;
   const root = rootFromPath(bytes(line.hash), line.index, seal.lines, line.path.map(bytes));
-  return root?.toString('hex') === seal.root ? undefined : `the path of ${name} does not lead to the root of seal ${seal.number}`;
+  return root?.toString('hex') === seal.root
+    ? undefined
+    : `the path of ${name} does not lead to the root of seal ${seal.number}`;
 }
 
 /** The states are those the lines lead to. */
@@ -187,12 +193,14 @@ function firstFault(proof: Proof, readable: string | undefined, wanted: string |
   const key = readKey(proof.key.public_key);
   if (key === undefined) return 'the key in the file is none';
   const { sha256: fingerprint } = describeKey(key);
-  if (proof.key.sha256 !== fingerprint) return `the key in the file is another than it says: its SHA-256 is ${fingerprint}`;
+  if (proof.key.sha256 !== fingerprint)
+    return `the key in the file is another than it says: its SHA-256 is ${fingerprint}`;
   if (wanted !== undefined && wanted !== fingerprint) return `the file is signed with another key: ${fingerprint}`;
   const inContents = contentsFault(proof);
   if (inContents !== undefined) return inContents;
   for (const notice of proof.notices) {
-    if (sha256(notice.text).toString('hex') !== notice.text_sha256) return `the text of notice ${notice.id} was changed`;
+    if (sha256(notice.text).toString('hex') !== notice.text_sha256)
+      return `the text of notice ${notice.id} was changed`;
   }
   for (const line of proof.lines) {
     const fault = line.withheld ? undefined : lineFault(line, proof, proof.notices);
@@ -208,7 +216,10 @@ function firstFault(proof: Proof, readable: string | undefined, wanted: string |
   const inStates = statesFault(proof);
   if (inStates !== undefined) return inStates;
   const { hash, signature } = proof.head;
-  if ((hash !== null || proof.head.count > 0) && !verify(null, bytes(hash ?? ''), key, Buffer.from(signature ?? '', 'base64')))
+  if (
+    (hash !== null || proof.head.count > 0) &&
+    !verify(null, bytes(hash ?? ''), key, Buffer.from(signature ?? '', 'base64'))
+  )
     return 'the signature of the head does not hold';
   if (readable !== undefined && sha256(readable).toString('hex') !== proof.page?.sha256)
     return 'the page was changed: what it shows is not what was signed';

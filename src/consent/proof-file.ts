@@ -278,6 +278,12 @@ export function receiptOf(
   };
 }
 
+/** A time of a file. What is none becomes one that no hash fits, so that the line is named instead of the file thrown away. */
+export function timeOf(text: string): Date {
+  const time = new Date(text);
+  return Number.isNaN(time.getTime()) ? new Date(0) : time;
+}
+
 /** Names a place that consent is about. */
 export const placeOf = (of: { contact_point: number; channel: string; purpose: string }): string =>
   `${of.contact_point} ${of.channel} ${of.purpose}`;
@@ -287,7 +293,7 @@ export function replayLines(lines: readonly ProofLine[]): Map<string, Standing> 
   const standings = new Map<string, Standing>();
   const counting = lines
     .filter(({ outcome }) => outcome === 'applied')
-    .map((line) => ({ ...line, at: new Date(line.occurred_at) }))
+    .map((line) => ({ ...line, at: timeOf(line.occurred_at) }))
     .sort((a, b) => a.at.getTime() - b.at.getTime() || foldOrder(a.kind) - foldOrder(b.kind) || (a.id < b.id ? -1 : 1));
   for (const line of counting) {
     const key = placeOf(line);

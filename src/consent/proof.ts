@@ -306,7 +306,8 @@ export interface ProofFile {
 /** Signs a proof and writes it down: as JSON, or as a page that people read, with the JSON in it. */
 function write(ctx: Ctx, unsigned: Omit<Proof, 'signature'>, page: Language | undefined): ProofFile {
   const { subject, generated_at } = unsigned;
-  const whom = subject.account === null ? `address-${subject.addresses[0]!.contact_point}` : `account-${subject.account}`;
+  const whom =
+    subject.account === null ? `address-${subject.addresses[0]!.contact_point}` : `account-${subject.account}`;
   const name = `consent-proof-${whom}-${generated_at.slice(0, 10)}`;
   const signed = (document: Omit<Proof, 'signature'>): string =>
     JSON.stringify({
@@ -318,7 +319,10 @@ function write(ctx: Ctx, unsigned: Omit<Proof, 'signature'>, page: Language | un
   const document = signed({ ...unsigned, page: { sha256: hexOf(sha256(readable)) } });
   const at = readable.indexOf(OPENING) + OPENING.length;
   // No `<` in it: nothing in the document can end the element it stands in.
-  return { name: `${name}.html`, body: readable.slice(0, at) + document.replaceAll('<', '\\u003c') + readable.slice(at) };
+  return {
+    name: `${name}.html`,
+    body: readable.slice(0, at) + document.replaceAll('<', '\\u003c') + readable.slice(at),
+  };
 }
 
 /** The proof of an account: its own lines, and what was said about the addresses it holds. @throws not_found */

@@ -121,7 +121,8 @@ async function* cut(
         const long = to - from > RECORD_LIMIT + 1;
         if (!last && !long) break;
         // Where it ends nobody can know, and what looks like rows may be somebody's text.
-        if (end.open) throw new FileError(`Line ${line} opens a quote that is not closed${last ? '' : ' within 64 KiB'}.`);
+        if (end.open)
+          throw new FileError(`Line ${line} opens a quote that is not closed${last ? '' : ' within 64 KiB'}.`);
         skipping = !last;
       }
       const record = piece(rest.subarray(from, to));

@@ -93,6 +93,8 @@ export interface Answers {
     readonly schema?: TSchema | object;
     readonly example?: unknown;
     readonly media?: string;
+    /** Other types the same answer comes in, where the client asks for them. */
+    readonly also?: Readonly<Record<string, Documented>>;
     /** A line of the answer to NDJSON, where it is another than `schema`. */
     readonly line?: Documented;
   };

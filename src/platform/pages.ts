@@ -27,8 +27,8 @@ export const html = (strings: TemplateStringsArray, ...values: unknown[]): Marku
   new Markup(strings.reduce((all, part, index) => all + render(values[index - 1]) + part));
 
 const style = `
-:root{color-scheme:light dark;--ink:#1d1a16;--soft:#5f564b;--paper:#f4f0e8;--sheet:#fffdf9;--line:#e2dace;--edge:#8f8474;--accent:#8a3b12}
-@media (prefers-color-scheme:dark){:root{--ink:#efeae2;--soft:#b3a899;--paper:#161310;--sheet:#1f1b17;--line:#3a332b;--edge:#857a6b;--accent:#f0a26f}}
+:root{color-scheme:light dark;--ink:#1d1a16;--soft:#5f564b;--paper:#f4f0e8;--sheet:#fffdf9;--line:#e2dace;--edge:#8f8474;--accent:#8a3b12;--good:#3f7a3a}
+@media (prefers-color-scheme:dark){:root{--ink:#efeae2;--soft:#b3a899;--paper:#161310;--sheet:#1f1b17;--line:#3a332b;--edge:#857a6b;--accent:#f0a26f;--good:#8cc084}}
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:1.0625rem/1.6 system-ui,sans-serif;overflow-wrap:break-word}
 main{max-width:42rem;margin:clamp(0rem,8vh,5rem) auto;padding:clamp(1.5rem,6vw,3rem);background:var(--sheet);border-block:1px solid var(--line)}
 @media (min-width:42rem){main{border:1px solid var(--line);border-radius:1rem}}
@@ -41,17 +41,42 @@ button:hover{filter:brightness(1.1)}:focus-visible{outline:3px solid var(--accen
 dl{margin:1.25rem 0 0}dl>div{padding:.6rem 0;border-top:1px solid var(--line)}dt{color:var(--soft)}dd{margin:0}
 @media (min-width:34rem){dl>div{display:grid;grid-template-columns:12rem 1fr;gap:1rem}}
 code{font:.92em ui-monospace,monospace;background:color-mix(in srgb,var(--line) 50%,transparent);padding:.1em .35em;border-radius:.3em}
-.problem{border-left:4px solid var(--accent);padding-left:.9rem}`;
+.problem,.done{border-left:4px solid var(--accent);padding-left:.9rem}.done{border-color:var(--good)}
+button{min-height:2.75rem}.quiet{background:transparent;color:var(--accent);box-shadow:inset 0 0 0 1px var(--edge)}
+nav{max-width:42rem;margin:0 auto;padding:.5rem clamp(.75rem,4vw,2.25rem);display:flex;flex-wrap:wrap;gap:.25rem}nav+main{margin-top:0}
+nav a{padding:.55rem .75rem;border-radius:.5rem;color:var(--soft)}nav [aria-current]{color:var(--ink);font-weight:600;text-decoration:none}
+.preferences{max-width:none}fieldset{border:0;margin:0;padding:0;min-width:0}legend{padding:0}
+.notice{margin:.5rem 0 0}.notice blockquote{margin:0;padding-left:.9rem;border-left:4px solid var(--line);white-space:pre-line}
+.notice figcaption{margin:.35rem 0 0;padding-left:calc(.9rem + 4px)}figcaption,.switches p,.history,.foot{font-size:.9375rem}
+.switches,.history{list-style:none;margin:1rem 0 0;padding:0}.switches>li,.history>li{border-top:1px solid var(--line);padding:.4rem 0 .8rem}
+.switch{display:flex;align-items:center;justify-content:space-between;gap:1rem;min-height:2.75rem;margin:0;font-weight:400}label.switch{cursor:pointer}
+.switch span span{margin-inline-start:.35rem}.switches p{margin:0;padding-right:4.5rem}.switches p b{color:var(--ink);font-weight:400}
+[role=switch]{appearance:none;flex:none;width:3.25rem;height:1.9rem;margin:0;padding:0;border:2px solid var(--edge);border-radius:1rem;cursor:pointer;background:radial-gradient(circle at .8rem 50%,var(--edge) .5rem,transparent .55rem)}
+[role=switch]:checked{border-color:var(--accent);background:radial-gradient(circle at calc(100% - .8rem) 50%,var(--sheet) .55rem,transparent .6rem) var(--accent)}
+@media (forced-colors:active){[role=switch]{appearance:auto;width:1.5rem;height:1.5rem}}
+.history p{margin:.15rem 0}.foot{margin-top:2.5rem;padding-top:1rem;border-top:1px solid var(--line)}`;
 
 /** The policy names the one style sheet by its hash: markup that slipped through could not even bring a style. */
 const styleHash = createHash('sha256').update(style).digest('base64');
 
-/** A whole page in the language of its text. No script, no outside request; the policy says so too. */
-export function page(language: Language, title: string, content: Markup, status = 200): Answer {
+const ownNames: Readonly<Record<Language, string>> = { en: 'English', tr: 'Türkçe', nl: 'Nederlands', fr: 'Français' };
+
+/** A row of links to the same page in each language. */
+export const languageLinks = (language: Language, label: string): Markup =>
+  html`<nav aria-label="${label}">${pages.languages.map(
+    (each) =>
+      html`<a href="?lang=${each}" lang="${each}" hreflang="${each}"${new Markup(each === language ? ' aria-current="true"' : '')}>${ownNames[each]}</a>`,
+  )}</nav>`;
+
+/**
+ * A whole page in the language of its text. No script, no outside request; the policy says so too.
+ * @param above what stands over the sheet
+ */
+export function page(language: Language, title: string, content: Markup, status = 200, above: Markup = html``): Answer {
   const body = html`<!doctype html>
 <html lang="${language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta name="robots" content="noindex"><link rel="icon" href="/icon.svg"><title>${title}</title><style>${new Markup(style)}</style></head>
-<body><main><h1>${title}</h1>${content}</main></body></html>`;
+<body>${above}<main><h1>${title}</h1>${content}</main></body></html>`;
   return {
     status,
     body: body.text,

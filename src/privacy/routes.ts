@@ -39,8 +39,9 @@ export const privacyRoutes: readonly Route[] = [
       ...problems(400, 401, 403, 404, 409, 413, 415),
     },
     async run(ctx, { body, actor }) {
-      checkSchema(erasure, body.value ?? {});
-      const { account, recipient } = body.value as Type.Static<typeof erasure>;
+      const asked = body.value ?? {};
+      checkSchema(erasure, asked);
+      const { account, recipient } = asked as Type.Static<typeof erasure>;
       if ((account === undefined) === (recipient === undefined)) refuse({ path: ['account'], key: 'recipient.one' });
       ctx.log.info({ by: actor.name, account: account ?? 'a guest' }, 'erasing');
       if (account !== undefined) return ok(await eraseAccount(ctx, account, actor.name));

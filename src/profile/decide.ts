@@ -197,7 +197,8 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
       : undefined;
     book.write({
       point,
-      proven: provenBy(account, point.kind),
+      // The number that is left was proven, or not, before the move.
+      proven: provenBy(moves && point.id === oldPoint ? before : account, point.kind),
       account: before.id,
       channel,
       purpose,
