@@ -214,7 +214,13 @@ function rehearsal(
     await settle(batch, said);
   };
   return {
-    add: (row) => piles.add(spread(addressOf(row), PILES), JSON.stringify(row)),
+    add: (row) => {
+      const { line, fields } = row.record;
+      return piles.add(
+        spread(addressOf(row), PILES),
+        JSON.stringify({ record: { line, fields, text: '' }, statement: row.statement }),
+      );
+    },
     async finish() {
       let batch: Row[] = [];
       for (let pile = 0; pile < PILES && signal?.aborted !== true; pile += 1) {

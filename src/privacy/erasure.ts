@@ -90,10 +90,13 @@ async function forget(
   },
 ): Promise<number> {
   const now = ctx.clock.now();
+  // Also what was sent to addresses they were only about to have.
   await ctx.db.run(sql`
-    delete from console_message
-     where recipient in (select value from contact_point where id = any (${points}::bigint[]))
-        or recipient = (select email from account where id = ${account})`);
+    delete from console_message where recipient in (
+      select value from contact_point where id = any (${points}::bigint[])
+      union all select email from account where id = ${account}
+      union all select phone_e164 from phone_change where account = ${account}
+      union all select unnest(array[new_email, previous_email]) from mail_link where account = ${account})`);
   await ctx.db.run(sql`
     update contact_point set value = null, verified_at = null, retired_at = null, erased_at = ${now},
            link_generation = link_generation + 1
