@@ -9,7 +9,6 @@ import { sayAll } from '../consent/statements.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure, fail, refuse } from '../platform/failure.ts';
-import { sweepPictures } from '../profile/avatar.ts';
 import { announceContactPoint } from '../webhooks/dispatch.ts';
 
 export interface Erased {
@@ -26,8 +25,8 @@ export interface Erased {
  */
 export function eraseAccount(root: Ctx, account: number, by: string): Promise<Erased> {
   return transaction(root, async (ctx) => {
-    const found = await ctx.db.one<{ email_point: number; phone_point: number | null }>(sql`
-      select email_point, phone_point from account where id = ${account} for update`);
+    const found = await ctx.db.one<{ email_point: number; phone_point: number | null; avatar: string | null }>(sql`
+      select email_point, phone_point, avatar from account where id = ${account} for update`);
     if (found === undefined) fail('not_found');
     const company = await ctx.db.one<{ company: number }>(sql`
       select id as company from company where owner = ${account}
@@ -52,7 +51,8 @@ export function eraseAccount(root: Ctx, account: number, by: string): Promise<Er
     );
     // Its sign-ins, links and number changes go with it.
     await ctx.db.run(sql`delete from account where id = ${account}`);
-    await sweepPictures(ctx);
+    await ctx.db.run(sql`
+      delete from avatar where hash = ${found.avatar} and not exists (select from account where avatar = ${found.avatar})`);
     return { events, addresses: points.length };
   });
 }
