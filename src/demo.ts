@@ -2,6 +2,8 @@
 import { hashPassword } from './accounts/passwords.ts';
 import { ConfigError } from './config.ts';
 import { stateForBasket } from './consent/baskets.ts';
+import { channels } from './consent/channels.ts';
+import { addNotice } from './consent/notices.ts';
 import { sealAll } from './consent/seals.ts';
 import { createApiKey, createClient } from './operators.ts';
 import { readPhone } from './phone/numbers.ts';
@@ -93,6 +95,7 @@ export async function seedDemo(ctx: Ctx, say: (line: string) => void): Promise<v
   // One transaction: an interrupted start leaves no half of a shop.
   await transaction(ctx, async (tx) => {
     await tx.db.run(sql`update installation set demo = true`);
+    await seedNotices(tx);
     await seedPeople(tx, password);
     // Nobody is invited to a demo: every address counts as proven.
     await tx.db.run(sql`update account set email_verified_at = date_joined`);
@@ -103,6 +106,34 @@ export async function seedDemo(ctx: Ctx, say: (line: string) => void): Promise<v
     await seedBaskets(tx);
   });
   await sealAll(ctx);
+}
+
+/** What people of the demo shop saw when they ticked. */
+const notices: Record<string, { text: string; withdrawal: string }> = {
+  en: {
+    text: 'Yes, Usta Bakery may tell me about offers and news on this channel. I can stop that at any time.',
+    withdrawal: 'In the account, on the preference page, or by the link in every mail.',
+  },
+  tr: {
+    text: 'Evet, Usta Fırın bana bu kanaldan kampanya ve haberlerini iletebilir. Bunu istediğim an durdurabilirim.',
+    withdrawal: 'Hesapta, tercih sayfasında ya da her e-postadaki bağlantıyla.',
+  },
+  nl: {
+    text: 'Ja, Bakkerij Usta mag mij via dit kanaal over aanbiedingen en nieuws vertellen. Ik kan dat altijd stoppen.',
+    withdrawal: 'In het account, op de voorkeurenpagina of via de link in elke mail.',
+  },
+  fr: {
+    text: 'Oui, la boulangerie Usta peut m’informer de ses offres et nouveautés par ce canal. Je peux y mettre fin à tout moment.',
+    withdrawal: 'Dans le compte, sur la page de préférences ou par le lien de chaque e-mail.',
+  },
+};
+
+async function seedNotices(ctx: Ctx): Promise<void> {
+  for (const [language, { text, withdrawal }] of Object.entries(notices)) {
+    const version = '2026-11';
+    const names = channels.map(({ name }) => name);
+    await addNotice(ctx, { purpose: 'marketing', channels: names, language, version, text, withdrawal }, 'demo');
+  }
 }
 
 interface Person {

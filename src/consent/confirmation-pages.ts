@@ -6,7 +6,7 @@ import { answerRequests, askedFor, type OpenRequest, openRequests } from './conf
 import { evidenceOf } from './evidence.ts';
 import { noticeFor, noticesInForce } from './notices.ts';
 import { chosen, common, fieldsOf, languageFor, linkOf, noticeBlock } from './page-parts.ts';
-import { noticeTexts, purposeTitle } from './preferences.ts';
+import { masked, noticeTexts, purposeTitle } from './preferences.ts';
 import { channelWords, wordsIn } from './words.ts';
 
 async function question(
@@ -33,7 +33,8 @@ ${notices.map((found) => noticeBlock(words, found, notices.length))}
   );
   const chose = chosen(request);
   const content = html`${complaint ? html`<p class="problem" role="alert">${words('confirm.choose')}</p>` : ''}
-<p>${words('confirm.intro', { shop: ctx.settings.get('CONSENT_CONTROLLER').name })}</p>${purposes}
+<p>${words('confirm.intro', { shop: ctx.settings.get('CONSENT_CONTROLLER').name })}</p>
+<p class="soft">${masked(requests[0]!.kind, requests[0]!.value)}</p>${purposes}
 <form class="preferences answers" method="post" action="/preferences/confirm/${request.params['token']!}${chose === '' ? '' : `?${chose}`}">
 ${requests.map(({ request: id }) => html`<input type="hidden" name="request" value="${id}">`)}
 <button name="answer" value="yes">${words('confirm.yes')}</button> <button class="quiet" name="answer" value="no">${words('confirm.no')}</button></form>

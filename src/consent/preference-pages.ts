@@ -22,6 +22,7 @@ import { refuseEverything, savePreferences, type Wish } from './wishes.ts';
 import { channelWords, kindWords, outcomeWords, sourceWords, stateWords, type Words, wordsIn } from './words.ts';
 
 const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+
 /** A link that was ours and opens nothing any more. */
 function over(ctx: Ctx, incoming: Incoming): Answer {
   const language = languageFor(ctx, incoming);
@@ -34,14 +35,10 @@ function over(ctx: Ctx, incoming: Incoming): Answer {
   );
 }
 
-// ---- The preference page ----
-
 function stateLine(words: Words, language: Language, view: ChannelView): Markup {
   if (!view.changeable) return html`${words('preferences.no_address')}`;
   const since =
-    view.since === null
-      ? html``
-      : html`${' '}${around(words, 'preferences.since', 'date', time(language, view.since))}`;
+    view.since === null ? html`` : html` · ${around(words, 'preferences.since', 'date', time(language, view.since))}`;
   const waits =
     view.waits === null
       ? html``
