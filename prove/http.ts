@@ -21,9 +21,14 @@ export interface Asked {
 /** Longer than any statement may take (20 s). */
 const TIMEOUT = 25_000;
 
-/** One keep-alive connection. */
+/** Keep-alive connections: one, or as many as are asked for at once. */
 export class Connection {
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  readonly #agent: Agent;
+
+  /** @param sockets to each origin at most */
+  constructor(sockets = 1) {
+    this.#agent = new Agent({ keepAlive: true, maxSockets: sockets });
+  }
 
   send(origin: string, method: string, path: string, { body, headers = {} }: Asked = {}): Promise<Outcome> {
     const started = performance.now();

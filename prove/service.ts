@@ -1,7 +1,7 @@
 /** The service as it is shipped, in a process of its own, and the ways to end it. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +16,9 @@ const PATIENCE = 60_000;
 
 export type Victim = 'server' | 'engine' | 'both';
 
+const isRunning = (child: ChildProcess | undefined): boolean =>
+  child !== undefined && child.exitCode === null && child.signalCode === null;
+
 export interface Verified {
   readonly lines: number;
   readonly seals: number;
@@ -28,7 +31,10 @@ export class Service {
   /** Module that is loaded before the service: a planted fault. */
   readonly #plant: string | undefined;
   #process: ChildProcess | undefined;
+  /** A second server on the same data, as behind a load balancer. */
+  #twin: ChildProcess | undefined;
   #url = '';
+  #twinUrl = '';
   /** What it told the terminal last, without the codes. */
   readonly #said: string[] = [];
 
@@ -49,8 +55,16 @@ export class Service {
     return this.#url;
   }
 
+  get twinUrl(): string {
+    return this.#twinUrl;
+  }
+
   get running(): boolean {
-    return this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null;
+    return isRunning(this.#process);
+  }
+
+  get twinRunning(): boolean {
+    return isRunning(this.#twin);
   }
 
   /** The last lines it told the terminal. */
@@ -63,20 +77,42 @@ export class Service {
     return { PATH, HOME, DATA_DIR: this.folder, PORT: '0', LOG_LEVEL: 'warn' };
   }
 
-  /** Resolves when its process has gone. */
+  /** Resolves when its processes have gone. */
   async gone(): Promise<void> {
-    if (this.running) await once(this.#process!, 'exit');
+    await Promise.all(
+      [this.#process, this.#twin].map((child) => (isRunning(child) ? once(child!, 'exit') : undefined)),
+    );
   }
 
   /** Starts it. @returns seconds until it said that it is ready @throws when it does not come up by itself */
   async start(...options: string[]): Promise<number> {
     const before = performance.now();
+    this.#process = this.#spawn(this.#environment, options);
+    this.#url = await this.#ready(this.#process);
+    return (performance.now() - before) / 1000;
+  }
+
+  /** Starts a second server on the database of the first, which owns the engine. */
+  async startTwin(): Promise<void> {
+    const { host, port, user, database } = (await runningEngine(this.folder))!.application;
+    this.#twin = this.#spawn(
+      {
+        ...this.#environment,
+        DATABASE_URL: `postgres://${user}@localhost:${port}/${database}?host=${encodeURIComponent(host)}`,
+        SECRET_KEY: (await readFile(join(this.folder, 'secret.key'), 'utf8')).trim(),
+      },
+      [],
+    );
+    this.#twinUrl = await this.#ready(this.#twin);
+  }
+
+  #spawn(env: NodeJS.ProcessEnv, options: readonly string[]): ChildProcess {
     const preload = this.#plant === undefined ? [] : ['--import', this.#plant];
-    const child = spawn(process.execPath, [...preload, MAIN, 'serve', ...options], {
-      env: this.#environment,
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    this.#process = child;
+    return spawn(process.execPath, [...preload, MAIN, 'serve', ...options], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  }
+
+  /** @returns where it listens, as soon as it says so */
+  #ready(child: ChildProcess): Promise<string> {
     const ready = new Promise<string>((done, failed) => {
       child.once('exit', (code, signal) =>
         failed(new Error(`the service ended with ${signal ?? code} instead of starting\n${this.said}`)),
@@ -85,20 +121,21 @@ export class Service {
         const url = /Assent is ready: (http:\S+)/.exec(line)?.[1];
         if (url !== undefined) done(url);
       };
-      this.#hear(child.stderr, listen);
+      this.#hear(child.stderr!, listen);
     });
-    this.#url = await Promise.race([
+    return Promise.race([
       ready,
       sleep(PATIENCE, undefined, { ref: false }).then(() =>
         Promise.reject(new Error(`the service was not ready after ${PATIENCE / 1000} s\n${this.said}`)),
       ),
     ]);
-    return (performance.now() - before) / 1000;
   }
 
   /** Tells a planted fault to begin. */
   arm(): void {
-    if (this.#plant !== undefined) this.#process!.kill('SIGUSR2');
+    if (this.#plant === undefined) return;
+    this.#process!.kill('SIGUSR2');
+    this.#twin?.kill('SIGUSR2');
   }
 
   #hear(stream: NodeJS.ReadableStream, listen: (line: string) => void): void {
@@ -122,18 +159,25 @@ export class Service {
 
   /** kill -9, at once. @param engine the postmaster: its children find out by themselves */
   kill(victim: Victim, engine: number): void {
-    if (victim !== 'engine') this.#process!.kill('SIGKILL');
+    if (victim !== 'engine') {
+      this.#process!.kill('SIGKILL');
+      this.#twin?.kill('SIGKILL');
+    }
     if (victim !== 'server') tell(engine, 'SIGKILL');
   }
 
-  /** SIGTERM. @returns exit code and seconds */
+  /** SIGTERM, to the one with the engine last. @returns exit code, the worse of two, and seconds */
   async stop(): Promise<{ code: number | null; seconds: number }> {
-    const child = this.#process!;
     const before = performance.now();
-    const gone = once(child, 'exit');
-    child.kill('SIGTERM');
-    const [code] = (await gone) as [number | null];
-    return { code, seconds: (performance.now() - before) / 1000 };
+    const codes: (number | null)[] = [];
+    for (const child of [this.#twin, this.#process]) {
+      if (!isRunning(child)) continue;
+      const gone = once(child!, 'exit');
+      child!.kill('SIGTERM');
+      codes.push(((await gone) as [number | null])[0]);
+    }
+    const code = codes.find((each) => each !== 0);
+    return { code: code === undefined ? 0 : code, seconds: (performance.now() - before) / 1000 };
   }
 
   /** A client of its database, as the owner; the caller ends it. */
@@ -159,7 +203,7 @@ export class Service {
 
   /** Leaves nothing running and nothing behind. */
   async remove(): Promise<void> {
-    if (this.running) this.#process!.kill('SIGKILL');
+    for (const child of [this.#process, this.#twin]) if (isRunning(child)) child!.kill('SIGKILL');
     const cluster = await clusterPath(this.folder).catch(() => undefined);
     if (cluster !== undefined) {
       for (let left = await clusterProcesses(cluster); left.length > 0; left = await clusterProcesses(cluster)) {

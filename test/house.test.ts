@@ -4,6 +4,8 @@ import { dirname, join, normalize } from 'node:path';
 import { expect, test } from 'vitest';
 import { apiDocument } from '../src/app.ts';
 import { configRows } from '../src/config.ts';
+import { reasonCodes } from '../src/consent/decisions.ts';
+import { sources } from '../src/consent/sources.ts';
 import { errors } from '../src/errors.ts';
 import type { Route } from '../src/platform/http.ts';
 import { catalogues } from '../src/platform/language.ts';
@@ -153,6 +155,8 @@ const composed: Readonly<Record<string, readonly string[]>> = {
   'title.{}': [...new Set(Object.values(errors).map(({ status }) => String(status)))],
   'invalid.{}': ['null_character', 'surrogate'],
   'mail.{}.subject': ['password_reset', 'invitation', 'email_change', 'email_change_notice'],
+  'reason.{}': reasonCodes,
+  'source.{}': Object.keys(sources),
   'mail.{}.text': ['password_reset', 'invitation', 'email_change', 'email_change_notice'],
   'page.{}': [...source.get('src/profile/link-pages.ts')!.matchAll(/\btext\(language, '([\w.]+)'/g)].map(
     ([, key]) => key!,

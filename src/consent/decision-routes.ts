@@ -45,7 +45,7 @@ function readQuestion(ctx: Ctx, value: unknown): Question {
   checkSchema(question, value);
   const { recipient, account, channel, purpose = 'marketing' } = value as Type.Static<typeof question>;
   if (!Object.hasOwn(ctx.settings.get('CONSENT_PURPOSES'), purpose))
-    refuse({ path: ['purpose'], key: 'consent.purpose' });
+    refuse({ path: ['purpose'], key: 'statement.purpose' });
   if ((recipient === undefined) === (account === undefined)) refuse({ path: ['recipient'], key: 'recipient.one' });
   if (account !== undefined) return { about: { account }, channel, purpose };
   const about = readRecipient(recipient!);

@@ -23,7 +23,7 @@ export interface Decision {
   /** Since when it is so; null where nothing was ever said. */
   readonly since: string | null;
   /** Which rule decided, for programs. */
-  readonly code: string;
+  readonly code: ReasonCode;
   /** The same in words, with everything the rule used. */
   readonly reason: string;
   /** The line of the ledger that decides; null where there is none. */
@@ -50,8 +50,29 @@ export function isAllowed(state: State | null, since: number, validity: number |
   return state === 'granted' && (validity === null || since + validity * 1000 > now);
 }
 
-/** Which of the reasons it is; its words are `reason.<code>` in the messages. */
-function codeOf(found: Found, allowed: boolean): string {
+/** What a decision can be made by; the words are `reason.<code>` in the messages. */
+export const reasonCodes = [
+  'granted',
+  'confirmed',
+  'restored',
+  'unknown',
+  'restored_unknown',
+  'no_account',
+  'no_address',
+  'pending',
+  'over',
+  'expired',
+  'address_left',
+  'refused',
+  'withdrawn',
+  'withdrawn_asked',
+  'suppressed',
+  'suppressed_asked',
+  'erased',
+] as const;
+type ReasonCode = (typeof reasonCodes)[number];
+
+function codeOf(found: Found, allowed: boolean): ReasonCode {
   const { account_known, address_known, state, asked, erased, kind, source } = found;
   if (!account_known) return 'no_account';
   if (!address_known) return 'no_address';
@@ -76,7 +97,7 @@ const phrases = new Map<string, readonly string[]>();
 const HOLE = '\u0001';
 
 /** The reason in words. A phrase is translated once and filled in by the million: formatting it each time costs more than all else. */
-function inWords(language: Language, code: string, source: string | null, since: string | null): string {
+function inWords(language: Language, code: ReasonCode, source: string | null, since: string | null): string {
   const key = `${language} ${code} ${source}`;
   let phrase = phrases.get(key);
   if (phrase === undefined) {

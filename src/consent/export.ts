@@ -85,6 +85,9 @@ export async function exportStates(
   write: Write,
 ): Promise<number> {
   const validity = ctx.settings.get('CONSENT_VALIDITY');
+  // A consent that is over is shown as expired, as decisions do, also before the job has written so.
+  const wanted = state ?? (allowedOnly ? 'granted' : undefined);
+  const stored = wanted === undefined ? null : wanted === 'expired' ? ['expired', 'granted'] : [wanted];
   let count = 0;
   await walk<StateView>(
     ctx,
@@ -100,19 +103,20 @@ export async function exportStates(
         left join notice n on n.id = e.notice
        where (${channel ?? null}::text is null or s.channel = ${channel ?? null})
          and (${purpose ?? null}::text is null or s.purpose = ${purpose ?? null})
-         and (${state ?? (allowedOnly ? 'granted' : null)}::text is null or s.state = ${state ?? (allowedOnly ? 'granted' : null)})
+         and (${stored}::text[] is null or s.state = any (${stored}::text[]))
          and (${all}::boolean or p.value is not null)
        order by s.contact_point, s.channel, s.purpose`,
     async (rows, now) => {
-      const made = rows
-        .map(({ since, ...row }) => ({
-          ...row,
-          allowed: isAllowed(row.state, since.getTime(), validity, now.getTime()),
-          since: since.toISOString(),
-        }))
-        .filter(({ allowed }) => allowed || !allowedOnly);
+      const made = rows.flatMap((row) => {
+        const allowed = isAllowed(row.state, row.since.getTime(), validity, now.getTime());
+        const over = row.state === 'granted' && !allowed;
+        const shown = over ? 'expired' : row.state;
+        if (wanted !== undefined && shown !== wanted) return [];
+        const since = over ? new Date(row.since.getTime() + validity! * 1000) : row.since;
+        return [inOrder(stateColumns, { ...row, state: shown, allowed, since: since.toISOString() })];
+      });
       count += made.length;
-      if (made.length > 0) await write(made.map((row) => inOrder(stateColumns, row)));
+      if (made.length > 0) await write(made);
     },
   );
   return count;

@@ -106,12 +106,12 @@ export const noticeRoutes: readonly Route[] = [
       checkSchema(newNotice, body.value ?? {});
       const { valid_from, ...given } = body.value as Type.Static<typeof newNotice>;
       const purpose = ctx.settings.get('CONSENT_PURPOSES')[given.purpose];
-      if (purpose === undefined) refuse({ path: ['purpose'], key: 'consent.purpose' });
+      if (purpose === undefined) refuse({ path: ['purpose'], key: 'statement.purpose' });
       const stray = given.channels.find((channel) => !purpose.channels.includes(channel));
       if (stray !== undefined)
         refuse({ path: ['channels'], key: 'notice.channel', values: { purpose: given.purpose, channel: stray } });
       const from = valid_from === undefined ? undefined : new Date(valid_from);
-      if (from !== undefined && Number.isNaN(from.getTime())) refuse({ path: ['valid_from'], key: 'consent.time' });
+      if (from !== undefined && Number.isNaN(from.getTime())) refuse({ path: ['valid_from'], key: 'statement.time' });
       return { status: 201, body: await addNotice(ctx, { ...given, valid_from: from }, actor.name) };
     },
   }),

@@ -216,7 +216,10 @@ export async function readPreferences(ctx: Ctx, reader: Reader, language: string
        order by e.id desc limit ${HISTORY + 1}`),
   ]);
   const fallback = ctx.settings.get('DEFAULT_LANGUAGE');
-  const drafts = Object.entries(ctx.settings.get('CONSENT_PURPOSES')).map(([name, purpose]) => {
+  const purposes = Object.entries(ctx.settings.get('CONSENT_PURPOSES'))
+    // Settings keep no order of their own: what every shop has comes first.
+    .sort(([a], [b]) => Number(b === 'marketing') - Number(a === 'marketing'));
+  const drafts = purposes.map(([name, purpose]) => {
     const views = channels
       // A link to an address speaks for that address alone.
       .filter(

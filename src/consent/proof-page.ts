@@ -8,16 +8,16 @@ import type { Source } from './sources.ts';
 
 const style = `
 :root{color-scheme:light;--ink:#1d1a16;--soft:#5f564b;--line:#d8d0c4;--accent:#8a3b12}
-*{box-sizing:border-box}body{margin:0;background:#fff;color:var(--ink);font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+*{box-sizing:border-box}body{margin:0;background:#fff;color:var(--ink);font:1rem/1.5 system-ui,sans-serif;overflow-wrap:break-word}
 main{max-width:80rem;margin:0 auto;padding:2rem clamp(1rem,4vw,3rem)}
 h1{font-size:1.8rem;line-height:1.2;margin:0 0 1rem}h2{font-size:1.2rem;margin:2.5rem 0 .75rem}p{margin:.5rem 0;max-width:50rem}
 dl{display:grid;grid-template-columns:minmax(9rem,14rem) 1fr;gap:.35rem 1.5rem;margin:0}dt{color:var(--soft)}dd{margin:0}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;vertical-align:top;padding:.5rem .9rem .5rem 0;border-top:1px solid var(--line)}th{color:var(--soft);font-weight:600}
-td,th{min-width:5rem}td:first-child,th:first-child{min-width:2.5rem}time{white-space:nowrap}.soft{color:var(--soft)}ul{list-style:none;margin:0;padding:0}
+th{white-space:nowrap}td:last-child:nth-child(8){min-width:15rem}code,li{overflow-wrap:anywhere}time{white-space:nowrap}.soft{color:var(--soft)}ul{list-style:none;margin:0;padding:0}
 blockquote{margin:.5rem 0 0;padding:.75rem 1rem;border-left:3px solid var(--accent);white-space:pre-wrap;max-width:50rem}
 code,pre{font:.88em ui-monospace,monospace}pre{white-space:pre-wrap}
-@media print{@page{margin:1.2cm}main{max-width:none;padding:0}body{font-size:9pt}.wide{overflow:visible}tr,blockquote{break-inside:avoid}h2{break-after:avoid}}`;
+@media print{@page{size:landscape;margin:1.2cm}main{max-width:none;padding:0}body{font-size:9pt}.wide{overflow:visible}tr,blockquote{break-inside:avoid}h2{break-after:avoid}}`;
 
 /** What the page may do, also once it is a file on somebody's disk: bring its one style sheet, nothing else. */
 export const pagePolicy = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'; base-uri 'none'; form-action 'none'`;
@@ -70,6 +70,19 @@ const channels: Record<string, string> = {
   whatsapp: 'proof.channel.whatsapp',
 };
 
+/** What evidence is called; what a shop adds of its own keeps its name. */
+const evidences: Record<string, string> = {
+  actor: 'proof.evidence.actor',
+  ip: 'proof.evidence.ip',
+  user_agent: 'proof.evidence.user_agent',
+  request: 'proof.evidence.request',
+  session: 'proof.evidence.session',
+  basket: 'proof.evidence.basket',
+  order: 'proof.evidence.order',
+  document: 'proof.evidence.document',
+  reason: 'proof.evidence.reason',
+};
+
 /** `2026-11-21 08:00:00 UTC`: the same for every reader, as a proof should be. */
 const moment = (iso: string): Markup =>
   html`<time datetime="${iso}">${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC</time>`;
@@ -100,8 +113,9 @@ export function proofPage(proof: Omit<Proof, 'signature' | 'page'>, language: La
   const evidence = (line: ProofLine): Markup => {
     if (line.withheld) return html`<span class="soft">${t('proof.withheld')}</span>`;
     if (line.evidence === null) return html`<span class="soft">${t('proof.evidence.erased')}</span>`;
-    const pairs: [string, unknown][] = [['actor', line.actor], ...Object.entries(line.evidence)];
-    return html`<ul>${pairs.map(([name, value]) => html`<li><span class="soft">${name}</span> ${plain(value)}</li>`)}</ul>`;
+    const more = Object.entries(line.evidence).filter(([name]) => name !== 'address');
+    const pairs: [string, unknown][] = [['actor', line.actor], ...more];
+    return html`<ul>${pairs.map(([name, value]) => html`<li><span class="soft">${word(evidences, name)}</span> ${plain(value)}</li>`)}</ul>`;
   };
   const event = (line: ProofLine): Markup => {
     const where =

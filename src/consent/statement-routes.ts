@@ -71,10 +71,10 @@ const newConsent = Type.Object(
 function readPast(ctx: Ctx, value: string | undefined, path: string[]): Date | undefined {
   if (value === undefined) return undefined;
   const at = new Date(value);
-  if (Number.isNaN(at.getTime())) refuse({ path, key: 'consent.time' });
+  if (Number.isNaN(at.getTime())) refuse({ path, key: 'statement.time' });
   const now = ctx.clock.now().getTime();
-  if (at.getTime() > now + AHEAD_MILLISECONDS) refuse({ path, key: 'consent.future' });
-  if (at < EARLIEST) refuse({ path, key: 'consent.ancient' });
+  if (at.getTime() > now + AHEAD_MILLISECONDS) refuse({ path, key: 'statement.future' });
+  if (at < EARLIEST) refuse({ path, key: 'statement.ancient' });
   return at.getTime() > now ? new Date(now) : at;
 }
 
@@ -83,15 +83,15 @@ async function pointOf(ctx: Ctx, account: number, channel: string): Promise<numb
   const row = await ctx.db.one<{ email_point: number; phone_point: number | null }>(
     sql`select email_point, phone_point from account where id = ${account} and is_active`,
   );
-  if (row === undefined) refuse({ path: ['account'], key: 'consent.no_account' });
+  if (row === undefined) refuse({ path: ['account'], key: 'statement.no_account' });
   const point = kinds.get(channel) === 'email' ? row.email_point : row.phone_point;
-  return point ?? refuse({ path: ['account'], key: 'consent.no_address', values: { channel } });
+  return point ?? refuse({ path: ['account'], key: 'statement.no_address', values: { channel } });
 }
 
 type NewConsent = Type.Static<typeof newConsent>;
 
 function intentOf({ granted, suppressed }: NewConsent): Intent {
-  if ((granted === undefined) === (suppressed === undefined)) refuse({ path: ['granted'], key: 'consent.one' });
+  if ((granted === undefined) === (suppressed === undefined)) refuse({ path: ['granted'], key: 'statement.one' });
   if (suppressed !== undefined) return suppressed ? 'suppress' : 'restore';
   return granted ? 'grant' : 'refuse';
 }
@@ -102,10 +102,10 @@ async function readStatement(ctx: Ctx, body: NewConsent, actor: string): Promise
   const intent = intentOf(body);
   const source = body.source as Source;
   if (!Object.hasOwn(ctx.settings.get('CONSENT_PURPOSES'), purpose))
-    refuse({ path: ['purpose'], key: 'consent.purpose' });
+    refuse({ path: ['purpose'], key: 'statement.purpose' });
   if ((recipient === undefined) === (account === undefined)) refuse({ path: ['recipient'], key: 'recipient.one' });
   if (Buffer.byteLength(JSON.stringify(evidence)) > EVIDENCE_BYTES)
-    refuse({ path: ['evidence'], key: 'consent.evidence', values: { max: '8 KiB' } });
+    refuse({ path: ['evidence'], key: 'statement.evidence', values: { max: '8 KiB' } });
   if ((needsReason(source) || body.suppressed !== undefined) && !evidence['reason'])
     refuse({ path: ['evidence', 'reason'], key: 'field.required' });
   const at = readPast(ctx, occurred_at, ['occurred_at']);
@@ -200,7 +200,7 @@ async function promote(ctx: Ctx, request: Request<Operator>): Promise<Answer> {
           select id, email_key, phone_e164, email_point, phone_point, email_verified_at is not null as email_proven,
                  phone_verified_at is not null as phone_proven
             from account where id = ${account} and is_active`);
-  if (account !== undefined && holder === undefined) refuse({ path: ['account'], key: 'consent.no_account' });
+  if (account !== undefined && holder === undefined) refuse({ path: ['account'], key: 'statement.no_account' });
   // An address that the signed-in account holds is spoken of by its holder, any other by a guest.
   const email = recipient.email === undefined ? undefined : readAddress(recipient.email, 'email');
   const phone = recipient.phone === undefined ? undefined : readAddress(recipient.phone, 'phone');

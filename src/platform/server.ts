@@ -279,6 +279,8 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
         exposeHeadRoute: true,
         bodyLimit: entry?.bodyLimit ?? MIB,
         async onRequest(request) {
+          // The framework refuses types that are none.
+          if (entry?.anyBody === true) delete request.headers['content-type'];
           const exchange = begin(request, rule.dialect);
           exchange.answerHeaders['allow'] = allowed;
           rule.dialect.accept(exchange, reads);

@@ -22,7 +22,7 @@ function versionHeaders(account: Account, request: Request<Customer>): Record<st
   const headers: Record<string, string> = { etag: profileTag(account) };
   const version = consentVersion(account.consents);
   // Only when it changed, so that reading costs clients nothing; a Token's holder keeps no cookies.
-  if (request.actor.kind === 'cookie' && request.cookies[READ_COOKIE] !== version)
+  if (request.actor.kind === 'cookie' && (request.cookies[READ_COOKIE] ?? consentVersion(null)) !== version)
     headers['set-cookie'] = readCookie(version, request.secure);
   return headers;
 }

@@ -73,7 +73,7 @@ describe('commands', () => {
     const { code: bad, err } = await assent(['key', 'create', 'crm', '--scopes', 'everything']);
     expect([bad, err]).toEqual([
       1,
-      'Unknown scope everything. Known: settings, outbox, consents, accounts, companies, or * for all.\n',
+      'Unknown scope everything. Known: settings, outbox, consents, decisions, baskets, privacy, accounts, companies, webhooks, or * for all.\n',
     ]);
   });
 

@@ -32,6 +32,10 @@ beforeEach(async () => {
   await kit.set('DOUBLE_OPT_IN', []);
 });
 
+const newVersion = (): string => {
+  numbers += 1;
+  return `v${numbers}`;
+};
 const newPhone = (): string => {
   numbers += 1;
   return `0532${3_000_000 + numbers}`;
@@ -120,7 +124,7 @@ const wordsOf = ({ text }: Reply): string =>
     .replaceAll(/\s+/g, ' ');
 /** The row of a channel. */
 const rowOf = ({ text }: Reply, place: string): string => {
-  const row = text.split('<li>').find((part) => part.includes(`id="state.${place}"`));
+  const row = text.split(/<\/?li>/).find((part) => part.includes(`id="state.${place}"`));
   return row === undefined ? '' : wordsOf({ text: `<body>${row}` } as Reply).trim();
 };
 
@@ -131,7 +135,7 @@ const notice = (more: Partial<NewNotice> = {}): ReturnType<typeof addNotice> =>
       purpose: 'marketing',
       channels: ['email', 'sms'],
       language: 'en',
-      version: `v${(numbers += 1)}`,
+      version: newVersion(),
       text: 'We write to you about <offers> & news.',
       withdrawal: 'By the link in every message.',
       ...more,
@@ -461,7 +465,7 @@ describe('the preference page', () => {
     );
     expect(rowOf(page, 'birthday.sms')).toMatch(/ Not allowed: you have not been asked yet$/);
     expect(page.text).toContain('<blockquote lang="en">We write to you about &lt;offers&gt; &amp; news.</blockquote>');
-    expect(wordsOf(page)).toContain('E-mail, SMS · version en-1'.replace('E-mail, SMS · ', ''));
+    expect(wordsOf(page)).toContain('version en-1 · By the link in every message.');
     expect(page.text).not.toContain(ada.email);
     expect(formOf(page).shown['marketing.email']).toMatch(new RegExp(`^[0-9a-f]{7}:${en.id}$`));
 
@@ -593,7 +597,7 @@ describe('the preference page', () => {
       'marketing.call',
       'birthday.sms',
     ]);
-    expect(page.text).not.toContain('@');
+    expect(wordsOf(page)).not.toContain('@');
     await save(preferences, page, { 'marketing.sms': false });
     const line = (await linesOf(ada.id)).at(-1)!;
     expect(line).toMatchObject({ kind: 'withdraw', channel: 'sms', actor: 'address', proven: true });
@@ -670,7 +674,7 @@ describe('the preference page', () => {
     ['email', 'ö@example.com', 'ö***@example.com'],
     ['email', '😀x@a.example', '😀***@a.example'],
     ['phone', '+905321234567', '+90 532 *** ** 67'],
-    ['phone', '+31612345678', '+31 6 12* ***78'],
+    ['phone', '+31612345678', '+31 6 1*****78'],
     ['phone', '+3545812345', '+354 *** **45'],
   ] as const)('an address of kind %s, %s, is shown as %s', (kind, value, shown) => {
     expect(masked(kind, value)).toBe(shown);
