@@ -14,10 +14,12 @@ const CLIENTS = 32;
 const victims: readonly Victim[] = ['server', 'engine', 'both'];
 
 /** Faults that the proof must find, each a module in `crash/plants/` that is loaded into the service. */
-const plants: Readonly<Record<string, { readonly what: string; readonly shows: 'lost' | 'doubled' }>> = {
+const plants: Readonly<Record<string, { readonly what: string; readonly shows: 'lost' | 'doubled' | 'differs' }>> = {
   'skip-commit': { what: 'every 20th commit is a rollback that says COMMIT', shows: 'lost' },
   double: { what: 'every 20th statement that records consents records them twice', shows: 'doubled' },
   unsync: { what: 'commits are answered before they are on the disk', shows: 'lost' },
+  unlocked: { what: 'callers who promote the same basket do not wait for each other', shows: 'differs' },
+  again: { what: 'every 5th promotion of a basket takes it for the first one', shows: 'doubled' },
 };
 
 /** Limits of requests are not what is proven here. Codes do not expire, because a cycle takes its time. */
@@ -48,7 +50,7 @@ async function cycle(
 ): Promise<void> {
   const { book } = load;
   const before = book.acknowledged;
-  await load.prepare(service.url);
+  await load.prepare(service.url, service.twinUrl);
   service.arm();
   const writing = load.run();
   await sleep(300 + random() * 1700);
@@ -61,7 +63,7 @@ async function cycle(
     await load.recovery(outage);
     load.stop();
     await writing;
-    if (!service.running) throw new Error(`the server ended with its engine\n${service.said}`);
+    if (!service.running || !service.twinRunning) throw new Error(`a server ended with its engine\n${service.said}`);
     if (outage.shed === 0) book.fault('no request was answered 503 while the engine was away');
     figures.outages.push(outage);
     came = `${round((outage.recovered ?? Number.NaN) / 1000)} s until the next write, ${outage.shed} × 503, slowest answer ${round(outage.slowest / 1000)} s`;
@@ -70,9 +72,10 @@ async function cycle(
     await Promise.all([writing, service.gone()]);
     const seconds = await service.start(...settings);
     figures.starts.push(seconds);
+    await service.startTwin();
     came = `${round(seconds)} s until ready`;
   }
-  await load.settle(service.url);
+  await load.settle(service.url, service.twinUrl);
   const db = await service.database();
   await compare(db, book).finally(() => db.end());
   const { fault, seals, lines } = await service.verify();
@@ -104,9 +107,13 @@ function summary(book: Book, { cycles, starts, outages, seals }: Figures): void 
     ['cycles', cycles],
     ['writes acknowledged', book.acknowledged],
     ['writes of unknown fate', book.unknown],
+    ['baskets ordered', book.orders.length],
+    ['calls to promote them', book.promotions],
+    ['of these answered', book.promoted],
     ['lost', count('lost')],
     ['doubled', count('doubled')],
-    ['other faults', book.faults.length - count('lost') - count('doubled')],
+    ['answered differently', count('differs')],
+    ['other faults', book.faults.length - count('lost') - count('doubled') - count('differs')],
     ['codes sent once more', book.resent],
     ['seals', seals],
     ['slowest restart', slowest(starts)],
@@ -169,6 +176,7 @@ export async function run(args: string[]): Promise<void> {
   print(`${cycles} cycles, ${CLIENTS} clients, seed ${seed}${planted}`);
   try {
     await service.start('--demo', ...settings);
+    await service.startTwin();
     for (let number = 1; number <= cycles && book.faults.length === 0; number += 1) {
       await cycle(number, chosen[(number - 1) % chosen.length]!, service, load, random, figures);
     }

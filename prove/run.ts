@@ -1,6 +1,7 @@
 /** `npm run prove -- NAME [options]`: each proof says what it did and found; exit code 1 when a promise does not hold. */
 const proofs: Record<string, () => Promise<{ run(args: string[]): Promise<void> }>> = {
   crash: () => import('./crash.ts'),
+  faults: () => import('./faults.ts'),
 };
 
 const [name, ...args] = process.argv.slice(2);

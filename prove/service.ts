@@ -108,7 +108,10 @@ export class Service {
 
   #spawn(env: NodeJS.ProcessEnv, options: readonly string[]): ChildProcess {
     const preload = this.#plant === undefined ? [] : ['--import', this.#plant];
-    return spawn(process.execPath, [...preload, MAIN, 'serve', ...options], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    return spawn(process.execPath, [...preload, MAIN, 'serve', ...options], {
+      env,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
   }
 
   /** @returns where it listens, as soon as it says so */

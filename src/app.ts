@@ -24,7 +24,7 @@ import { docsRoutes } from './docs/routes.ts';
 import { openapi } from './openapi.ts';
 import { sweepBudgets } from './phone/budget.ts';
 import { sendCode } from './phone/jobs.ts';
-import { smsProvider } from './phone/providers.ts';
+import { mayText, sendText } from './phone/texts.ts';
 import { sweepPhoneChanges } from './phone/verification.ts';
 import { bakerOnline } from './platform/baker.ts';
 import type { Ctx } from './platform/ctx.ts';
@@ -124,7 +124,7 @@ const sweep: Task = async (ctx) => {
 
 /** Every job there is. @param publicUrl address under which people reach the service, for links in mails */
 export function createTasks(mailer: Mailer, publicUrl: string): Readonly<Record<string, Task>> {
-  const post: Post = { mail: mailer, sms: (ctx, message) => smsProvider(ctx).send(ctx, message), publicUrl };
+  const post: Post = { mail: mailer, sms: sendText, mayText, publicUrl };
   return {
     send_code: sendCode,
     send_mail: sendMail(mailer, publicUrl),

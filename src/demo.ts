@@ -1,12 +1,12 @@
 /** The demo shop: fixed sign-ins, ids and key, and a few hundred lifelike customers, so that everything can be tried at once. */
 import { hashPassword } from './accounts/passwords.ts';
+import { readPhone } from './accounts/phone-numbers.ts';
 import { ConfigError } from './config.ts';
 import { stateForBasket } from './consent/baskets.ts';
 import { channels } from './consent/channels.ts';
 import { addNotice } from './consent/notices.ts';
 import { sealAll } from './consent/seals.ts';
 import { createApiKey, createClient } from './operators.ts';
-import { readPhone } from './phone/numbers.ts';
 import { type Ctx, transaction } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { changeProfile } from './profile/profile.ts';

@@ -8,10 +8,8 @@ import { type ImportSummary, importConsents } from './consent/import.ts';
 import { FileError, type FileRecord, type Format, type Head, writeHeader, writeRecords } from './consent/records.ts';
 import { type Source, toldSources } from './consent/sources.ts';
 import { CommandError } from './operators.ts';
-import { readPhone } from './phone/numbers.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { randomKey } from './platform/keys.ts';
-import type { Settings } from './platform/settings.ts';
 
 export interface Terminal {
   readonly say: (line: string) => void;
@@ -36,19 +34,6 @@ function whole(text: string): number {
 /** What the name of a file says of its format. */
 const formatOf = (file: string): Format | undefined =>
   /\.(ndjson|jsonl)$/i.test(file) ? 'ndjson' : /\.(csv|tsv|txt)$/i.test(file) ? 'csv' : undefined;
-
-/** Numbers as people write them. USER_PHONE_REGEX is for what customers type, and would refuse our own exports. */
-function phoneReader(settings: Settings): (text: string) => string | undefined {
-  const unpatterned: Settings = {
-    ...settings,
-    get: (name) =>
-      (name === 'USER_PHONE_REGEX' ? null : settings.get(name)) as ReturnType<typeof settings.get<typeof name>>,
-  };
-  return (text) => {
-    const read = readPhone(unpatterned, text);
-    return 'problem' in read ? undefined : read.e164;
-  };
-}
 
 /** A line of progress: rewritten on a terminal, else a new one, at most once a second. */
 function progressLine(stream: NodeJS.WriteStream): { show(line: () => string): void; end(): void } {
@@ -144,7 +129,6 @@ async function importFile(ctx: Ctx, file: string, choices: ImportChoices, { say,
       source,
       batch,
       dryRun,
-      phone: phoneReader(ctx.settings),
       file: fromStdin ? undefined : basename(file),
       actor: 'command',
       refused: refusals.add,

@@ -71,6 +71,8 @@ try {
     const { stdout, stderr } = spawnSync('bash', ['-euo', 'pipefail', '-c', script], {
       encoding: 'utf8',
       timeout: 60_000,
+      // Commands of a guide work on the shop that is running.
+      env: { ...process.env, DATA_DIR: data },
     });
     const printed = stdout.split(`\n${MARK}\n`);
     for (const [index, { script: block, expected }] of all.entries()) {

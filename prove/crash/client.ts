@@ -26,6 +26,10 @@ export class Client {
   unsure: (() => Promise<boolean>) | undefined;
   requests = 0;
   baskets = 0;
+  /** Who ordered last without an account. */
+  guest: model.Guest | undefined;
+  /** The address another system tells us about, and what it knows of it. */
+  readonly told = new Map<model.Channel, model.Told>();
   readonly #connection = new Connection();
 
   constructor(load: Load, index: number) {
@@ -48,6 +52,14 @@ export class Client {
 
   chance(of: number): boolean {
     return this.load.random() < of;
+  }
+
+  /** Somebody it will not act for any more, where there are enough left. */
+  dismiss(): model.Person | undefined {
+    const last = this.people.at(-1);
+    if (last === undefined || this.people.length === 1 || last === this.moving?.person) return undefined;
+    this.people.pop();
+    return last;
   }
 
   anybody(): model.Person {
@@ -93,6 +105,7 @@ export class Client {
         `lost: ${person.email} has ${field} ${JSON.stringify(body[field])} instead of ${JSON.stringify(value)}`,
       );
     }
+    person.id = body.id;
     const version = Number(/^"(\d+)/.exec(String(headers.etag))?.[1]);
     this.load.book.version(`the profile of ${person.email}`, version, person.version);
     person.version = version;

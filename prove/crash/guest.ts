@@ -30,7 +30,7 @@ export async function register(client: Client, stated: model.Flags, basket?: Bas
   const done = (key: string): void => {
     deed.fate = 'done';
     const { standing } = effect(deed.tag);
-    const person: model.Person = { email, key, name: deed.tag, version: undefined, number, standing };
+    const person: model.Person = { email, id: undefined, key, name: deed.tag, version: undefined, number, standing };
     load.book.people.push(person);
     client.people = [person, ...client.people].slice(0, 3);
     for (const channel of Object.values(model.flags)) {
@@ -52,7 +52,7 @@ export async function register(client: Client, stated: model.Flags, basket?: Bas
   return deed.fate;
 }
 
-const uidOf = (basket: number): string => `guest-${basket}`;
+export const uidOf = (basket: number): string => `guest-${basket}`;
 
 /** A basket of this client's own, ticked a few times. */
 export function tick(client: Client): Promise<model.Fate> {
@@ -71,7 +71,8 @@ export async function promote(client: Client): Promise<model.Fate> {
   return fate === 'done' ? register(client, stated, { id, tag }) : fate;
 }
 
-async function tickBasket(client: Client, basket: number, stated: model.Flags): Promise<model.Deed> {
+/** Ticks flags for a basket. */
+export async function tickBasket(client: Client, basket: number, stated: model.Flags): Promise<model.Deed> {
   const { book } = client.load;
   const deed = client.deed(`POST /users/permissions/ ${basket} ${JSON.stringify(stated)}`);
   const body = { basket, uid: uidOf(basket), ...stated };

@@ -5,6 +5,7 @@ import { Client } from './client.ts';
 import { API_KEY, companies, OWNER_PASSWORD } from './demo.ts';
 import { promote, register, tick } from './guest.ts';
 import { type Book, type Deed, type Fate, sequence } from './model.ts';
+import { order, tell } from './orders.ts';
 import { change, move, prove } from './shopper.ts';
 import { hire, permit, set } from './staff.ts';
 
@@ -32,10 +33,14 @@ export class Load {
   readonly random: () => number;
   readonly #clients: Client[];
   readonly #connection = new Connection();
+  /** What order systems call through. */
+  readonly orderSystems = new Connection(200);
   readonly tokens = new Map<number, string>();
   /** Newest code by number. */
   readonly codes = new Map<string, string>();
   origin = '';
+  /** The second process on the same data. */
+  twin = '';
   outage: Outage | undefined;
   #stopped = true;
   #numbers = 0;
@@ -46,15 +51,21 @@ export class Load {
     this.#clients = Array.from({ length: clients }, (_, index) => new Client(this, index));
   }
 
-  /** A phone number nobody has yet. */
-  nextNumber(): string {
+  /** A phone number nobody has yet. @param range of accounts: only those are sent codes */
+  nextNumber(range: 53 | 54 = 53): string {
     this.#numbers += 1;
-    return `+9053${10_000_000 + this.#numbers}`;
+    return `+90${range}${10_000_000 + this.#numbers}`;
   }
 
   /** Sends, and notes what no answer may ever be. */
-  async ask(connection: Connection, method: string, path: string, asked: Asked): Promise<Outcome> {
-    const outcome = await connection.send(this.origin, method, path, asked);
+  async ask(
+    connection: Connection,
+    method: string,
+    path: string,
+    asked: Asked,
+    origin = this.origin,
+  ): Promise<Outcome> {
+    const outcome = await connection.send(origin, method, path, asked);
     if (outcome.kind === 'broken' && outcome.why === 'timeout')
       this.book.fault(`${method} ${path} had no answer for 25 s`);
     if (outcome.kind !== 'answer') return outcome;
@@ -95,8 +106,8 @@ export class Load {
   }
 
   /** Signs the owners in and gives every client an account and an entry, where it has none yet. */
-  async prepare(origin: string): Promise<void> {
-    this.origin = origin;
+  async prepare(origin: string, twin: string): Promise<void> {
+    Object.assign(this, { origin, twin });
     this.outage = undefined;
     for (const { id, owner } of companies) {
       const body = { grant_type: 'password', client_id: 'demo', username: owner, password: OWNER_PASSWORD };
@@ -138,8 +149,8 @@ export class Load {
   }
 
   /** Asks the service what became of requests whose fate is unknown, and whether everybody still has what they were told. */
-  async settle(origin: string): Promise<void> {
-    this.origin = origin;
+  async settle(origin: string, twin: string): Promise<void> {
+    Object.assign(this, { origin, twin });
     await Promise.all(this.#clients.map((client) => client.settle()));
   }
 
@@ -162,8 +173,10 @@ export class Load {
     const chance = this.random();
     const setting = settingNames[index];
     if (chance < 0.05 && setting !== undefined) return set(client, setting);
-    if (chance < 0.06) return register(client, client.flags());
-    if (chance < 0.07) return promote(client);
+    if (chance < 0.07) return register(client, client.flags());
+    if (chance < 0.08) return promote(client);
+    if (chance < 0.11) return order(client);
+    if (chance < 0.15) return tell(client);
     if (chance < 0.3) return tick(client);
     if (chance < 0.45) return permit(client, client.entry!);
     if (chance < 0.55) return move(client);
@@ -180,7 +193,8 @@ export class Load {
       const outcome = await this.ask(this.#connection, 'GET', '/v1/outbox/sms', { headers: API_KEY });
       if (outcome.kind === 'answer' && outcome.status === 200) {
         for (const { to, text } of outcome.body as { to: string; text: string }[]) {
-          this.codes.set(to, /\b\d{6}\b/.exec(text)![0]);
+          // A question whether somebody consents has a link, no code.
+          if (!text.includes('://')) this.codes.set(to, /\b\d{6}\b/.exec(text)![0]);
         }
       }
       await sleep(100);
@@ -189,6 +203,7 @@ export class Load {
 
   close(): void {
     this.#connection.close();
+    this.orderSystems.close();
     for (const client of this.#clients) client.close();
   }
 }

@@ -16,8 +16,10 @@ export type Flags = Partial<Record<Flag, boolean>>;
 export const flagNames = Object.keys(flags) as Flag[];
 const phoneChannels = ['sms', 'whatsapp', 'call'] as const;
 
-export type State = 'granted' | 'withdrawn' | 'refused' | 'expired';
-export type Kind = 'grant' | 'withdraw' | 'refuse' | 'expire';
+export type State = 'granted' | 'withdrawn' | 'refused' | 'expired' | 'pending';
+export type Kind = 'grant' | 'withdraw' | 'refuse' | 'expire' | 'request';
+/** The rules that keep a line from changing anything. */
+export type Kept = 'older' | 'not_lifted';
 
 /** Which state a kind of line leads to. */
 export const leadsTo: Readonly<Record<string, State>> = {
@@ -25,13 +27,20 @@ export const leadsTo: Readonly<Record<string, State>> = {
   withdraw: 'withdrawn',
   refuse: 'refused',
   expire: 'expired',
+  request: 'pending',
 };
+
+/** Which state a line that counts leads to: a question to somebody who took a yes back changes nothing yet. */
+export const follow = (before: State | undefined, kind: string): State | undefined =>
+  kind === 'request' && before === 'withdrawn' ? before : leadsTo[kind];
 
 /** A line the ledger must have: channel, kind, and the request it came from. */
 export interface Line {
   readonly channel: Channel;
   readonly kind: Kind;
   readonly tag: string;
+  /** Why it changes nothing; absent: it counts. */
+  readonly kept?: Kept;
 }
 
 /** `done`: acknowledged, or found done afterwards. `undone`: never heard, or its fate was unknown and it was found not done. */
@@ -48,6 +57,8 @@ export interface Deed {
 
 export interface Person {
   readonly email: string;
+  /** Undefined until a profile told it. */
+  id: number | undefined;
   /** For `Authorization: Token`. */
   key: string;
   /** First name: the tag of the last change that counts. */
@@ -121,6 +132,92 @@ export function promote(stated: Flags, basketTag: string): Effect {
   return { standing, lines };
 }
 
+/** Who orders: somebody without an account, somebody who types the address of a member, or the member, signed in. */
+export type Customer = 'guest' | 'stranger' | 'holder';
+/** Why a flag of an order led to no line. */
+export type Unchanged = 'no_change' | 'no_address';
+
+/**
+ * A basket promoted by its order.
+ * @param standing what is on record about the addresses of the order
+ * @param addressed whether the order has an address for a channel; without one its flag waits
+ */
+export function placeOrder(
+  standing: ReadonlyMap<Channel, State>,
+  stated: Flags,
+  { customer, addressed, tag }: { customer: Customer; addressed: (channel: Channel) => boolean; tag: string },
+): Effect & { readonly becomes: ReadonlyMap<Channel, Kind | Unchanged> } {
+  const next = new Map(standing);
+  const lines: Line[] = [];
+  const becomes = new Map<Channel, Kind | Unchanged>();
+  const kindOf = (value: boolean, before: State | undefined): Kind | undefined => {
+    // Who is not the member can neither grant nor withdraw for the member, only have the member asked.
+    if (customer === 'stranger') return value && before !== 'granted' ? 'request' : undefined;
+    if (value) return before === 'granted' ? undefined : 'grant';
+    if (customer === 'guest') return before === undefined ? 'refuse' : undefined;
+    if (before === 'granted') return 'withdraw';
+    return before === undefined || before === 'expired' ? 'refuse' : undefined;
+  };
+  for (const flag of flagNames) {
+    const value = stated[flag];
+    if (value === undefined) continue;
+    const channel = flags[flag];
+    const before = standing.get(channel);
+    const kind = addressed(channel) ? kindOf(value, before) : undefined;
+    becomes.set(channel, kind ?? (addressed(channel) ? 'no_change' : 'no_address'));
+    if (kind === undefined) continue;
+    next.set(channel, follow(before, kind)!);
+    lines.push({ channel, kind, tag });
+  }
+  return { standing: next, lines, becomes };
+}
+
+/** What another system knows to be on record about an address and channel. */
+export interface Told {
+  readonly state: State;
+  /** When the newest line that counts was said, and its id. */
+  readonly latest: Date;
+  readonly event: string;
+}
+
+/** A consent told by another system. @returns the line it makes; undefined where it says what is so already */
+export function tell(
+  told: Told | undefined,
+  { granted, at, evidenced }: { granted: boolean; at: Date | undefined; evidenced: boolean },
+): { readonly kind: Kind; readonly kept?: Kept } | undefined {
+  const late = at !== undefined && told !== undefined && at <= told.latest;
+  if (granted) {
+    if (told?.state === 'granted') return undefined;
+    if (late) return { kind: 'grant', kept: 'older' };
+    return told?.state === 'withdrawn' && !evidenced ? { kind: 'grant', kept: 'not_lifted' } : { kind: 'grant' };
+  }
+  if (told !== undefined && told.state !== 'granted') return undefined;
+  const kind = told === undefined ? 'refuse' : 'withdraw';
+  // On a tie the no wins.
+  return late && at < told.latest ? { kind, kept: 'older' } : { kind };
+}
+
+/** Somebody without an account who orders. */
+export interface Guest {
+  readonly email: string;
+  readonly phone: string | null;
+}
+
+/** A basket that was ordered. */
+export interface Order {
+  readonly basket: number;
+  readonly becomes: ReadonlyMap<Channel, Kind | Unchanged>;
+  /** The first answer: every other one must be the same. */
+  answer: Promoted | undefined;
+}
+
+/** What became of each flag of a basket. */
+export interface Promoted {
+  readonly events: readonly { readonly channel: Channel; readonly event: string }[];
+  readonly pending: readonly { readonly channel: Channel; readonly event: string }[];
+  readonly unchanged: readonly { readonly channel: Channel; readonly reason: string }[];
+}
+
 /** Flags of one channel of a basket: the last one that counts, and those after it whose fate is unknown. */
 export interface Ticked {
   done: { readonly tag: string; readonly value: boolean } | undefined;
@@ -160,6 +257,9 @@ export class Book {
   readonly people: Person[] = [];
   /** By `basket channel`. */
   readonly ticked = new Map<string, Ticked>();
+  readonly orders: Order[] = [];
+  /** Addresses no account holds, and where their channels must stand. */
+  readonly addresses = new Map<string, ReadonlyMap<Channel, State>>();
   readonly entries: Entry[] = [];
   /** Values each setting must have had, in order. */
   readonly settings = new Map<string, number[]>();
@@ -170,6 +270,9 @@ export class Book {
   unknown = 0;
   /** Codes that were sent twice. */
   resent = 0;
+  /** Calls that promote a basket, and those of them that were answered. */
+  promotions = 0;
+  promoted = 0;
 
   fault(text: string): void {
     this.faults.push(text);

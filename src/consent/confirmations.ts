@@ -4,25 +4,24 @@
  */
 import type { PointKind } from '../accounts/contact-points.ts';
 import { languageOf } from '../accounts/mails.ts';
-import { type Ctx, transaction } from '../platform/ctx.ts';
+import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { enqueue, type Task } from '../platform/jobs.ts';
 import type { Language } from '../platform/language.ts';
 import type { Mailer } from '../platform/mail.ts';
-import { countHit } from '../platform/throttle.ts';
+import { countHit, returnHit } from '../platform/throttle.ts';
 import type { Evidence } from './lines.ts';
 import { accountLink, addressLink, confirmLink, type SignedLink, tokenOf } from './links.ts';
 import { purposeTitle } from './preferences.ts';
 import { sayAll } from './statements.ts';
 import { channelWords, type Words, wordsIn } from './words.ts';
 
-/** Hands one SMS over. Throws when it was not taken. */
-export type Texter = (ctx: Ctx, message: { to: string; text: string }) => Promise<void>;
-
 /** How messages leave, and where their links lead. */
 export interface Post {
   readonly mail: Mailer;
-  readonly sms: Texter;
+  readonly sms: (ctx: Ctx, message: { to: string; text: string }) => Promise<void>;
+  /** Whether one may go to this number, which is counted. */
+  readonly mayText: (ctx: Ctx, e164: string) => Promise<boolean>;
   /** Address under which people reach this service. */
   readonly publicUrl: string;
 }
@@ -62,21 +61,22 @@ export function askedFor(ctx: Ctx, words: Words, language: Language, requests: r
   );
 }
 
-/**
- * Sends within the budget of an address. The count and the sending are one transaction: a message that was not taken, and
- * is tried again by its job, is counted once.
- */
+/** Sends within the budget of an address; what was not taken, and is tried again by its job, is counted once. */
 async function sendWithin(
-  root: Ctx,
-  { mail, sms }: Post,
+  ctx: Ctx,
+  { mail, mayText, sms }: Post,
   name: string,
   { to, kind, subject, text, short }: { to: string; kind: PointKind; subject: string; text: string; short: string },
 ): Promise<void> {
-  await transaction(root, async (ctx) => {
-    if ((await countHit(ctx, name, `${kind} ${to}`, BUDGET)).over) return;
+  const caller = `${kind} ${to}`;
+  if ((await countHit(ctx, name, caller, BUDGET)).over) return;
+  try {
     if (kind === 'email') await mail(ctx, { to, subject, text });
-    else await sms(ctx, { to, text: short });
-  });
+    else if (await mayText(ctx, to)) await sms(ctx, { to, text: short });
+  } catch (error) {
+    await returnHit(ctx, name, caller);
+    throw error;
+  }
 }
 
 /** Asks whoever holds an address about everything that is open there. */

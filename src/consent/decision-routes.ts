@@ -48,7 +48,7 @@ function readQuestion(ctx: Ctx, value: unknown): Question {
     refuse({ path: ['purpose'], key: 'statement.purpose' });
   if ((recipient === undefined) === (account === undefined)) refuse({ path: ['recipient'], key: 'recipient.one' });
   if (account !== undefined) return { about: { account }, channel, purpose };
-  const about = readRecipient(recipient!);
+  const about = readRecipient(ctx.settings, recipient!);
   if ('problem' in about) refuse({ path: ['recipient'], key: about.problem });
   if (about.kind !== kinds.get(channel)) refuse({ path: ['recipient'], key: 'recipient.kind', values: { channel } });
   return { about, channel, purpose };

@@ -82,27 +82,21 @@ export interface RowReader {
 export interface RowOptions {
   /** Where a row names no source. */
   readonly source: Source;
-  /** Reads a phone number as people write it, into E.164; undefined for what is none. */
-  readonly phone: (text: string) => string | undefined;
   /** Name of the file, kept as evidence. */
   readonly file?: string | undefined;
   readonly actor: string;
 }
 
 /** Prepares the reading of a file: notices and purposes are read once. */
-export async function openRows(ctx: Ctx, { source: fallback, phone, file, actor }: RowOptions): Promise<RowReader> {
+export async function openRows(ctx: Ctx, { source: fallback, file, actor }: RowOptions): Promise<RowReader> {
   const purposes = ctx.settings.get('CONSENT_PURPOSES');
   const notices = await ctx.db.rows<NoticeRow>(sql`
     select id, encode(text_sha256, 'hex') as sha256, purpose, channels from notice order by id`);
   const byId = new Map(notices.map((notice) => [notice.id, notice]));
 
   const address = (text: string): Recipient | string => {
-    if (text.includes('@')) {
-      const read = readRecipient(text);
-      return 'problem' in read ? say('en', { key: read.problem }) : read;
-    }
-    const e164 = phone(text);
-    return e164 === undefined ? 'not a phone number or e-mail address' : { kind: 'phone', value: e164 };
+    const read = readRecipient(ctx.settings, text);
+    return 'problem' in read ? say('en', { key: read.problem }) : read;
   };
 
   const noticeOf = (

@@ -110,7 +110,7 @@ export const linkRoutes: readonly Route[] = [
     async run(ctx, { body, origin }) {
       checkSchema(addressed, body.value ?? {});
       const { recipient, channel: given, purpose = 'marketing' } = body.value as Type.Static<typeof addressed>;
-      const about = readRecipient(recipient);
+      const about = readRecipient(ctx.settings, recipient);
       if ('problem' in about) refuse({ path: ['recipient'], key: about.problem });
       const channel = given ?? (about.kind === 'email' ? 'email' : 'sms');
       if (about.kind !== kindOf(channel)) refuse({ path: ['recipient'], key: 'recipient.kind', values: { channel } });

@@ -14,6 +14,7 @@ import {
   HISTORY,
   type HistoryLine,
   openPreferences,
+  type Preferences,
   type PurposeView,
   type Reader,
   readPreferences,
@@ -35,18 +36,21 @@ function over(ctx: Ctx, incoming: Incoming): Answer {
   );
 }
 
+/** The state of a channel in words, and since when; of what waits the waiting is the state. */
 function stateLine(words: Words, language: Language, view: ChannelView): Markup {
   if (!view.changeable) return html`${words('preferences.no_address')}`;
-  const since =
-    view.since === null ? html`` : html` · ${around(words, 'preferences.since', 'date', time(language, view.since))}`;
-  const waits =
-    view.waits === null
-      ? html``
-      : html`<br><b>${words(view.waits === 'here' ? 'preferences.waits_here' : 'preferences.waits_elsewhere')}</b>`;
-  const explained = view.state === 'suppressed' ? html`<br>${words('preferences.suppressed')}` : html``;
-  // Of what waits the waiting is the state.
-  const state = view.state === 'pending' ? html`` : html`${words(stateWords[view.state])}${since}`;
-  return html`${state}${explained}${waits}`;
+  const lines: Markup[] = [];
+  if (view.state !== 'pending') {
+    const since =
+      view.since === null ? '' : html` · ${around(words, 'preferences.since', 'date', time(language, view.since))}`;
+    lines.push(html`${words(stateWords[view.state])}${since}`);
+  }
+  if (view.state === 'suppressed') lines.push(html`${words('preferences.suppressed')}`);
+  if (view.waits !== null) {
+    const key = view.waits === 'here' ? 'preferences.waits_here' : 'preferences.waits_elsewhere';
+    lines.push(html`<b>${words(key)}</b>`);
+  }
+  return html`${lines.map((line, index) => html`${index === 0 ? '' : html`<br>`}${line}`)}`;
 }
 
 function channelRow(words: Words, language: Language, purpose: string, view: ChannelView): Markup {
@@ -66,9 +70,25 @@ ${purpose.notices.map((notice) => noticeBlock(words, notice, purpose.notices.len
 <ul class="switches">${purpose.channels.map((view) => channelRow(words, language, purpose.name, view))}</ul></fieldset>`;
 
 const historyLine = (words: Words, language: Language, line: HistoryLine): Markup => html`
-<li><p>${time(language, line.occurred_at, true)}</p><p><b>${words(kindWords[line.kind])}</b> · ${words(channelWords[line.channel] ?? line.channel)} · ${line.purpose}</p>
-<p class="soft">${words(sourceWords[line.source])}${line.version === null ? '' : ` · ${words('preferences.version', { version: line.version })}`}</p>
+<li><p><b>${words(kindWords[line.kind])}</b> · ${words(channelWords[line.channel] ?? line.channel)} · ${line.purpose}</p>
+<p class="soft">${time(language, line.occurred_at, true)} · ${words(sourceWords[line.source])}${line.version === null ? '' : ` · ${words('preferences.version', { version: line.version })}`}</p>
 ${line.outcome === 'applied' ? '' : html`<p class="problem">${words(outcomeWords[line.outcome])}</p>`}</li>`;
+
+/** Lines of history that are seen at once; the others are opened. */
+const FIRST = 5;
+
+function historyList(words: Words, language: Language, { history, more }: Preferences): Markup {
+  if (history.length === 0) return html`<p class="soft">${words('preferences.history_empty')}</p>`;
+  const list = (lines: readonly HistoryLine[]): Markup =>
+    html`<ol class="history">${lines.map((line) => historyLine(words, language, line))}</ol>`;
+  const rest = history.slice(FIRST);
+  return html`${list(history.slice(0, FIRST))}${
+    rest.length === 0
+      ? ''
+      : html`<details><summary>${words('preferences.history_older', { count: rest.length })}</summary>${list(rest)}
+${more ? html`<p class="soft">${words('preferences.history_more', { count: HISTORY })}</p>` : ''}</details>`
+  }`;
+}
 
 /** What a page says first, after its form was sent. */
 function notice(words: Words, saved: unknown): Markup {
@@ -81,19 +101,18 @@ function notice(words: Words, saved: unknown): Markup {
 async function show(ctx: Ctx, request: Incoming, reader: Reader): Promise<Answer> {
   const language = languageFor(ctx, request, reader.language);
   const words = wordsIn(language);
-  const { purposes, history, more } = await readPreferences(ctx, reader, language);
+  const preferences = await readPreferences(ctx, reader, language);
   const { name, contact, address } = ctx.settings.get('CONSENT_CONTROLLER');
   const chose = chosen(request);
   const target = `/preferences/${request.params['token']!}${chose === '' ? '' : `?${chose}`}`;
   const content = html`${notice(words, request.query['saved'])}
 <p>${words('preferences.intro', { shop: name })}</p>
-<form class="preferences" method="post" action="${target}">${purposes.map((purpose) => purposeBlock(words, language, purpose))}
+<form class="preferences" method="post" action="${target}">${preferences.purposes.map((purpose) => purposeBlock(words, language, purpose))}
 <button>${words('preferences.save')}</button></form>
 <form class="preferences" method="post" action="${target}"><input type="hidden" name="everything" value="no">
 <p class="soft">${words('preferences.everything_more')}</p><button class="quiet">${words('preferences.everything')}</button></form>
 <h2>${words('preferences.history')}</h2>
-${history.length === 0 ? html`<p class="soft">${words('preferences.history_empty')}</p>` : html`<ol class="history">${history.map((line) => historyLine(words, language, line))}</ol>`}
-${more ? html`<p class="soft">${words('preferences.history_more', { count: HISTORY })}</p>` : ''}
+${historyList(words, language, preferences)}
 <p class="soft foot">${[name, address, contact].filter((part) => part !== '').join(' · ')}</p>`;
   return page(
     language,

@@ -194,22 +194,17 @@ export const proofSchema = Type.Object(
 export type Proof = Static<typeof proofSchema>;
 export type FullLine = Static<typeof fullLine>;
 export type ProofLine = Proof['lines'][number];
-export type ProofSeal = Static<typeof seal>;
 export type ProofNotice = Static<typeof notice>;
 export type Receipt = Static<typeof receipt>;
 
 /** What the signature of a file covers: its name, then everything but the signature in one order of keys. */
 export const signedText = (unsigned: Omit<Proof, 'signature'>): string => `${SCHEMA}\n${canonical(unsigned)}`;
 
-/** SHA-256 of a public key's SPKI in DER, hex: what is compared with the one that is published. */
-export const fingerprintOf = (key: KeyObject): string =>
-  sha256(key.export({ type: 'spki', format: 'der' })).toString('hex');
-
-/** A public key as proofs and `GET /v1/ledger/key` show it. */
+/** A public key as proofs and `GET /v1/ledger/key` show it; its SHA-256 is that of the SPKI in DER. */
 export const describeKey = (key: KeyObject): Proof['key'] => ({
   algorithm: 'Ed25519',
   public_key: key.export({ type: 'spki', format: 'pem' }).toString(),
-  sha256: fingerprintOf(key),
+  sha256: sha256(key.export({ type: 'spki', format: 'der' })).toString('hex'),
 });
 
 /** The key of a PEM; undefined when it is no Ed25519 key. */

@@ -112,7 +112,7 @@ export const proofRoutes: readonly Route[] = [
       const text = queryText(request.query, 'recipient');
       if (text === undefined) refuse({ path: ['recipient'], key: 'field.required' });
       // A plus that nobody encoded arrives as a space.
-      const recipient = readRecipient(text.replace(/^ /, '+'));
+      const recipient = readRecipient(ctx.settings, text.replace(/^ /, '+'));
       if ('problem' in recipient) refuse({ path: ['recipient'], key: recipient.problem });
       const file = await proveAddress(ctx, recipient, page);
       noteLook(ctx, request, file);

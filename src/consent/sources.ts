@@ -3,13 +3,13 @@
  * `source.<name>` in the messages.
  */
 export const sources = {
-  checkout: { told: true, asks: true },
-  registration: { told: true, asks: true },
-  account: { told: true, asks: true },
-  preference_page: { told: true, asks: true },
+  checkout: { told: true, asks: true, own: true },
+  registration: { told: true, asks: true, own: true },
+  account: { told: true, asks: true, own: true },
+  preference_page: { told: true, asks: true, own: true },
   one_click: { told: true },
   confirmation: {},
-  sms_keyword: { told: true },
+  sms_keyword: { told: true, own: true },
   staff: { told: true, needsReason: true },
   import: { told: true },
   register: { told: true },
@@ -22,6 +22,8 @@ export const sources = {
     readonly told?: true;
     /** A yes from here has to be confirmed where the channel has double opt-in: the shop vouches for the others itself. */
     readonly asks?: true;
+    /** The person acts themselves: where from is evidence of it (rule 4). */
+    readonly own?: true;
     /** Somebody of the shop acts for the person and has to say why. */
     readonly needsReason?: true;
   }
@@ -29,7 +31,8 @@ export const sources = {
 
 export type Source = keyof typeof sources;
 
-const rows: Record<Source, { told?: true; asks?: true; needsReason?: true }> = sources;
+const rows: Record<Source, { told?: true; asks?: true; own?: true; needsReason?: true }> = sources;
 export const toldSources = (Object.keys(sources) as Source[]).filter((name) => rows[name].told === true);
+export const isOwnAct = (source: Source): boolean => rows[source].own === true;
 export const asksToConfirm = (source: Source): boolean => rows[source].asks === true;
 export const needsReason = (source: Source): boolean => rows[source].needsReason === true;

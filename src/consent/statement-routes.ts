@@ -1,6 +1,5 @@
 /** What other systems tell us: consents one by one, promotion of baskets, suppressions. */
 import Type from 'typebox';
-import { foldEmail } from '../accounts/accounts.ts';
 import { type Operator, operator } from '../accounts/callers.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
@@ -116,7 +115,7 @@ async function readStatement(ctx: Ctx, body: NewConsent, actor: string): Promise
     noticeId === undefined ? undefined : await namedNotice(ctx, noticeId as number, { purpose, channel, path });
   let about: ConsentStatement['about'];
   if (account === undefined) {
-    const read = readRecipient(recipient!);
+    const read = readRecipient(ctx.settings, recipient!);
     if ('problem' in read) refuse({ path: ['recipient'], key: read.problem });
     if (read.kind !== kinds.get(channel)) refuse({ path: ['recipient'], key: 'recipient.kind', values: { channel } });
     about = read;
@@ -158,7 +157,7 @@ const promotion = Type.Object(
       maxLength: 128,
       description: 'The guest’s identifier the flags were stated under',
     }),
-    occasion: Type.Optional(Type.Enum(['order'])),
+    occasion: Type.Optional(Type.Enum(['order', 'registration'])),
     order: Type.Optional(
       Type.String({ minLength: 1, maxLength: 100, description: 'Your number of the order, kept as evidence' }),
     ),
@@ -191,7 +190,7 @@ interface Holder {
 async function promote(ctx: Ctx, request: Request<Operator>): Promise<Answer> {
   const { body, params, actor } = request;
   checkSchema(promotion, body.value ?? {});
-  const { uid, order, recipient = {}, account } = body.value as Type.Static<typeof promotion>;
+  const { uid, occasion = 'order', order, recipient = {}, account } = body.value as Type.Static<typeof promotion>;
   const basket = BigInt(pathId(params, 'basket'));
   const holder =
     account === undefined
@@ -202,8 +201,8 @@ async function promote(ctx: Ctx, request: Request<Operator>): Promise<Answer> {
             from account where id = ${account} and is_active`);
   if (account !== undefined && holder === undefined) refuse({ path: ['account'], key: 'statement.no_account' });
   // An address that the signed-in account holds is spoken of by its holder, any other by a guest.
-  const email = recipient.email === undefined ? undefined : readAddress(recipient.email, 'email');
-  const phone = recipient.phone === undefined ? undefined : readAddress(recipient.phone, 'phone');
+  const email = recipient.email === undefined ? undefined : readAddress(ctx, recipient.email, 'email');
+  const phone = recipient.phone === undefined ? undefined : readAddress(ctx, recipient.phone, 'phone');
   const ownEmail = holder !== undefined && (email === undefined || email.value === holder.email_key);
   const ownPhone =
     holder !== undefined && holder.phone_point !== null && (phone === undefined || phone.value === holder.phone_e164);
@@ -226,19 +225,19 @@ async function promote(ctx: Ctx, request: Request<Operator>): Promise<Answer> {
           : kind === 'phone' && ownPhone
             ? { voice: 'person', proven: holder.phone_proven }
             : { voice: 'guest' },
-      occasion: 'order',
+      occasion,
       order,
       actor: actor.name,
     }),
   );
 }
 
-function readAddress(value: string, kind: 'email' | 'phone'): { kind: 'email' | 'phone'; value: string } {
-  const read = readRecipient(value);
+function readAddress(ctx: Ctx, value: string, kind: 'email' | 'phone'): { kind: 'email' | 'phone'; value: string } {
+  const read = readRecipient(ctx.settings, value);
   if ('problem' in read) refuse({ path: ['recipient', kind], key: read.problem });
   if (read.kind !== kind)
     refuse({ path: ['recipient', kind], key: kind === 'email' ? 'recipient.email' : 'recipient.phone' });
-  return kind === 'email' ? { kind, value: foldEmail(value) } : read;
+  return read as { kind: typeof kind; value: string };
 }
 
 const saidSchema = object({ ...eventFields, state: text }, 'ToldConsent');

@@ -25,7 +25,7 @@ import {
   type Standing,
   type State,
 } from './rules.ts';
-import { asksToConfirm, type Source } from './sources.ts';
+import { asksToConfirm, isOwnAct, type Source } from './sources.ts';
 
 /** What is said. `grant`, `refuse` and `withdraw` (also of a yes given elsewhere) are the person's words, the others happen to an address. */
 export type Intent = 'grant' | 'refuse' | 'withdraw' | 'confirm' | 'expire' | 'suppress' | 'restore' | 'erase';
@@ -76,9 +76,17 @@ export interface Said {
   readonly state: State;
 }
 
-/** A yes of the shop is the person's word when it says which text they saw or where the paper lies. */
-const isEvidenced = ({ evidence, notice }: ConsentStatement): boolean =>
-  notice !== undefined || (typeof evidence['document'] === 'string' && evidence['document'] !== '');
+/** What shows that a person acted themselves. */
+const traces = ['ip', 'user_agent', 'session', 'message'] as const;
+
+/**
+ * A yes that the shop tells is the person's fresh word (rule 4) when it says which text they saw or where the paper lies,
+ * or where they were when they acted themselves.
+ */
+const isEvidenced = ({ evidence, notice, source }: ConsentStatement): boolean =>
+  notice !== undefined ||
+  Boolean(evidence['document']) ||
+  (isOwnAct(source) && traces.some((name) => Boolean(evidence[name])));
 
 /** Active accounts that hold each point, oldest first. */
 async function holdersOf(ctx: Ctx, points: readonly number[]): Promise<Map<number, number[]>> {

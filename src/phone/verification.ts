@@ -3,12 +3,12 @@
  * under SECRET_KEY: what is stored opens nothing, and the job that sends it derives it again.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { type PhoneNumber, readPhone } from '../accounts/phone-numbers.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure, refuse } from '../platform/failure.ts';
 import { enqueue } from '../platform/jobs.ts';
 import { spendCode } from './budget.ts';
-import { type PhoneNumber, readPhone } from './numbers.ts';
 
 interface Pending {
   phone_e164: string;

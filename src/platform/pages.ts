@@ -41,20 +41,20 @@ button:hover{filter:brightness(1.1)}:focus-visible{outline:3px solid var(--accen
 dl{margin:1.25rem 0 0}dl>div{padding:.6rem 0;border-top:1px solid var(--line)}dt{color:var(--soft)}dd{margin:0}
 @media (min-width:34rem){dl>div{display:grid;grid-template-columns:12rem 1fr;gap:1rem}}
 code{font:.92em ui-monospace,monospace;background:color-mix(in srgb,var(--line) 50%,transparent);padding:.1em .35em;border-radius:.3em}
-.problem,.done{border-left:4px solid var(--accent);padding-left:.9rem}.done{border-color:var(--good)}
+.problem,.done{border-left:4px solid var(--accent);padding-left:.9rem}.done{border-color:var(--good);margin-bottom:1rem}
 button{min-height:2.75rem}.quiet{background:transparent;color:var(--accent);box-shadow:inset 0 0 0 1px var(--edge)}
 nav{max-width:42rem;margin:0 auto;padding:.5rem clamp(.75rem,4vw,2.25rem);display:flex;flex-wrap:wrap;gap:.25rem}nav+main{margin-top:0}
 nav a{padding:.55rem .75rem;border-radius:.5rem;color:var(--soft)}nav [aria-current]{color:var(--ink);font-weight:600;text-decoration:none}
-.preferences{max-width:none}fieldset{border:0;margin:0;padding:0;min-width:0}legend{padding:0}
+.preferences{max-width:none}.preferences+.preferences{margin-top:2rem;padding-top:1rem;border-top:1px solid var(--line)}.preferences+p{margin-top:1.25rem}fieldset{border:0;margin:0;padding:0;min-width:0}legend{padding:0}
 .notice{margin:.5rem 0 0}.notice blockquote{margin:0;padding-left:.9rem;border-left:4px solid var(--line);white-space:pre-line}
-.notice figcaption{margin:.35rem 0 0;padding-left:calc(.9rem + 4px)}figcaption,.switches p,.history,.foot{font-size:.9375rem}
+.notice figcaption{margin:.35rem 0 0;padding-left:calc(.9rem + 4px)}figcaption::first-letter{text-transform:uppercase}figcaption,.switches p,.history,summary,.foot{font-size:.9375rem}
 .switches,.history{list-style:none;margin:1rem 0 0;padding:0}.switches>li,.history>li{border-top:1px solid var(--line);padding:.4rem 0 .8rem}
 .switch{display:flex;align-items:center;justify-content:space-between;gap:1rem;min-height:2.75rem;margin:0;font-weight:400}label.switch{cursor:pointer}
-.switch span span{margin-inline-start:.35rem}.switches p{margin:0;padding-right:4.5rem}.switches p b{color:var(--ink);font-weight:400}
+.switch b{margin-inline-end:.35rem}.switch span span{display:inline-block}.switches p{margin:0}.switches p b{color:var(--ink);font-weight:400}
 [role=switch]{appearance:none;flex:none;width:3.25rem;height:1.9rem;margin:0;padding:0;border:2px solid var(--edge);border-radius:1rem;cursor:pointer;background:radial-gradient(circle at .8rem 50%,var(--edge) .5rem,transparent .55rem)}
 [role=switch]:checked{border-color:var(--accent);background:radial-gradient(circle at calc(100% - .8rem) 50%,var(--sheet) .55rem,transparent .6rem) var(--accent)}
 @media (forced-colors:active){[role=switch]{appearance:auto;width:1.5rem;height:1.5rem}}
-.history p{margin:.15rem 0}.foot{margin-top:2.5rem;padding-top:1rem;border-top:1px solid var(--line)}`;
+.history p{margin:.15rem 0}summary{padding:.65rem 0;border-top:1px solid var(--line);color:var(--accent);cursor:pointer}details .history{margin:0}.foot{margin-top:2.5rem;padding-top:1rem;border-top:1px solid var(--line)}`;
 
 /** The policy names the one style sheet by its hash: markup that slipped through could not even bring a style. */
 const styleHash = createHash('sha256').update(style).digest('base64');

@@ -137,6 +137,11 @@ export async function countHit(
   };
 }
 
+/** Gives back what was counted for something that then did not happen. */
+export const returnHit = (ctx: Ctx, name: string, caller: string): Promise<number> =>
+  ctx.db.run(sql`
+    update throttle set count = count - 1 where scope = ${name} and caller = ${keyOf(ctx, caller)} and count > 0`);
+
 /** Opens the window of a counter anew. */
 export const forgetHits = (ctx: Ctx, name: string, caller: string): Promise<number> =>
   ctx.db.run(sql`delete from throttle where scope = ${name} and caller = ${keyOf(ctx, caller)}`);

@@ -45,7 +45,7 @@ export const privacyRoutes: readonly Route[] = [
       if ((account === undefined) === (recipient === undefined)) refuse({ path: ['account'], key: 'recipient.one' });
       ctx.log.info({ by: actor.name, account: account ?? 'a guest' }, 'erasing');
       if (account !== undefined) return ok(await eraseAccount(ctx, account, actor.name));
-      const read = readRecipient(recipient!);
+      const read = readRecipient(ctx.settings, recipient!);
       if ('problem' in read) refuse({ path: ['recipient'], key: read.problem });
       return ok(await eraseRecipient(ctx, read, actor.name));
     },

@@ -1,11 +1,11 @@
 /** From a request to a change: the one place where bodies of profiles become `ProfileChange`s. */
 import type { Customer } from '../accounts/callers.ts';
+import { type PhoneNumber, readPhone } from '../accounts/phone-numbers.ts';
 import { READ_COOKIE } from '../accounts/read-cookie.ts';
 import { channels, type Flags } from '../consent/channels.ts';
 import type { NoticeRef } from '../consent/ledger.ts';
 import type { Evidence } from '../consent/lines.ts';
 import { readNotice } from '../consent/notices.ts';
-import { type PhoneNumber, readPhone } from '../phone/numbers.ts';
 import { type Body, UploadedFile } from '../platform/body.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { type FieldRule, readFields } from '../platform/drf.ts';

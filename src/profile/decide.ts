@@ -1,6 +1,7 @@
 /** What a change of a profile does, decided in plain code on what was loaded: no statement, no clock. */
 import type { Account } from '../accounts/accounts.ts';
 import type { ContactPoint } from '../accounts/contact-points.ts';
+import type { PhoneNumber } from '../accounts/phone-numbers.ts';
 import { channels, type Flags, shownFlag, tailOf } from '../consent/channels.ts';
 import type { Book, NoticeRef } from '../consent/ledger.ts';
 import type { Evidence } from '../consent/lines.ts';
@@ -15,7 +16,6 @@ import {
   type Standing,
 } from '../consent/rules.ts';
 import type { Source } from '../consent/sources.ts';
-import type { PhoneNumber } from '../phone/numbers.ts';
 import { Failure } from '../platform/failure.ts';
 import type { PointChange } from '../webhooks/dispatch.ts';
 import { profileColumns, profileTag } from './fields.ts';

@@ -1,11 +1,11 @@
 /** Registration: account, phone, consents and the basket's flags in one transaction. */
 import { createAccount } from '../accounts/accounts.ts';
 import { placeholderPoint } from '../accounts/contact-points.ts';
+import type { PhoneNumber } from '../accounts/phone-numbers.ts';
 import { basketSpeaksOf, promoteBasket } from '../consent/baskets.ts';
 import type { Flags } from '../consent/channels.ts';
 import type { NoticeRef } from '../consent/ledger.ts';
 import type { Evidence } from '../consent/lines.ts';
-import type { PhoneNumber } from '../phone/numbers.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { changeProfile } from './profile.ts';

@@ -1,9 +1,9 @@
 /** `/users/profile/` and `/users/profile-with-loyalty/` of the Akinon Users API. */
 import type { Account } from '../accounts/accounts.ts';
 import { type Customer, customer } from '../accounts/callers.ts';
+import { type PhoneNumber, readPhone } from '../accounts/phone-numbers.ts';
 import { READ_COOKIE, readCookie } from '../accounts/read-cookie.ts';
 import { consentVersion } from '../consent/channels.ts';
-import { type PhoneNumber, readPhone } from '../phone/numbers.ts';
 import { pendingNumber, requestCode, submitCode } from '../phone/verification.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { akinon, boolean, char, type FieldRule, refusals } from '../platform/drf.ts';

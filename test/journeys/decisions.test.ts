@@ -111,7 +111,7 @@ describe('a decision', () => {
   test.each([
     [{ channel: 'sms' }, '/recipient', 'one'],
     [{ recipient: '+905321234567', account: 1, channel: 'sms' }, '/recipient', 'one'],
-    [{ recipient: '05321234567', channel: 'sms' }, '/recipient', 'phone'],
+    [{ recipient: '123', channel: 'sms' }, '/recipient', 'phone'],
     [{ recipient: 'nobody@', channel: 'email' }, '/recipient', 'email'],
     [{ recipient: 'ada@example.com', channel: 'sms' }, '/recipient', 'kind'],
     [{ recipient: '+905321234567', channel: 'fax' }, '/channel', 'as_told'],

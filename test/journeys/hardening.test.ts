@@ -23,7 +23,9 @@ test('verifying names a state that the ledger does not lead to', async () => {
     ada.id,
   );
   // Whether the address was proven is in the line too.
-  expect((await kit.verify()).fault).toMatch(/^email of contact point \d+ is granted in other words than the ledger's$/);
+  expect((await kit.verify()).fault).toMatch(
+    /^email of contact point \d+ is granted in other words than the ledger's$/,
+  );
   await kit.rows('update consent_state set proven = false where account = $1', ada.id);
   expect((await kit.verify()).fault).toBeUndefined();
 });

@@ -128,6 +128,14 @@ const rowOf = ({ text }: Reply, place: string): string => {
   return row === undefined ? '' : wordsOf({ text: `<body>${row}` } as Reply).trim();
 };
 
+/** Lines of the history in words, newest first. */
+const historyOf = ({ text }: Reply): string[] =>
+  text
+    .split(/<\/?ol/)
+    .filter((_part, index) => index % 2 === 1)
+    .flatMap((list) => list.split('<li>').slice(1))
+    .map((line) => wordsOf({ text: `<body>${line}` } as Reply).trim());
+
 const notice = (more: Partial<NewNotice> = {}): ReturnType<typeof addNotice> =>
   addNotice(
     kit.ctx,
@@ -421,6 +429,20 @@ describe('unsubscribing', () => {
     await kit.set('THROTTLING_SETTINGS', { login: null, register: null, 'profile-update': null, preferences: null });
   });
 
+  test('is one line, however many ask at once and in whichever process', async () => {
+    const ada = await kit.signUp({ email_allowed: true });
+    const { unsubscribe } = await headersFor(ada);
+    const twin = await kit.twin();
+    const replies = await Promise.all(
+      Array.from({ length: 20 }, (_, index) => (index % 2 === 0 ? kit : twin).send('POST', unsubscribe)),
+    );
+    expect(new Set(replies.map(({ status }) => status))).toEqual(new Set([200]));
+    expect(brief(await linesOf(ada.id))).toEqual([
+      'marketing email grant registration',
+      'marketing email withdraw one_click',
+    ]);
+  });
+
   test('works for an address without an account, and long after its purpose is asked for no more', async () => {
     const recipient = 'guest.of.2026@example.com';
     await transaction(kit.ctx, (ctx) => contactPoints(ctx, [{ kind: 'email', value: recipient }], { by: 'shop' }));
@@ -610,7 +632,7 @@ describe('the preference page', () => {
     await ada.send('PATCH', '/users/profile/', { body: { sms_allowed: false } });
     const eve = await kit.signUp({ phone });
     const history = async (client: Client): Promise<number> =>
-      ((await kit.send('GET', await linkFor(client))).text.split('class="history"')[1] ?? '').split('<li>').length - 1;
+      historyOf(await kit.send('GET', await linkFor(client))).length;
     expect([await history(ada), await history(eve)]).toEqual([2, 0]);
     await kit.rows('update account set phone_verified_at = now() where id = $1', eve.id);
     expect(await history(eve)).toBe(2);
@@ -623,12 +645,14 @@ describe('the preference page', () => {
         await ada.send('PATCH', '/users/profile/', { body: { email_allowed } });
     }
     const page = await kit.send('GET', await linkFor(ada));
-    const [, history] = page.text.split('class="history"') as [string, string];
-    expect(history.match(/<li>/g)).toHaveLength(50);
+    const history = historyOf(page);
+    expect(history).toHaveLength(50);
+    expect(wordsOf(page)).toContain('45 older entries');
     expect(wordsOf(page)).toContain('These are the newest 50 entries.');
-    expect(wordsOf({ text: `<body${history}` } as Reply)).toMatch(
-      /UTC Withdrawn · E-mail · Offers and news In the account .* UTC Allowed/,
-    );
+    expect(history.slice(0, 2)).toEqual([
+      expect.stringMatching(/^Withdrawn · E-mail · Offers and news \d+ \w+ \d{4} at \d\d:\d\d UTC · In the account/),
+      expect.stringMatching(/^Allowed · E-mail · Offers and news /),
+    ]);
   });
 
   test('what has run out by the clock shows as over, and can be said again', async () => {
@@ -832,6 +856,25 @@ describe('double opt-in', () => {
       await expect(tasks['ask_to_confirm']!(kit.ctx, { point })).rejects.toThrow('421');
     await tasks['ask_to_confirm']!(kit.ctx, { point });
     expect(sent).toEqual([ada.email]);
+  });
+
+  test('numbers in countries that get no codes get no questions either, and a country’s day has its budget', async () => {
+    await kit.set('DOUBLE_OPT_IN', ['sms']);
+    const asked = async (): Promise<number> => {
+      const phone = newPhone();
+      await kit.signUp({ phone, sms_allowed: true });
+      await kit.jobs();
+      return (await messagesTo('sms', `+90${phone.slice(1)}`)).length;
+    };
+    kit.advance(DAY);
+    await kit.set('SMS_COUNTRIES', ['NL']);
+    expect(await asked()).toBe(0);
+    await kit.set('SMS_COUNTRIES', null);
+    await kit.set('SMS_BUDGET', { number_hour: null, account_day: null, address_hour: null, country_day: 2 });
+    expect([await asked(), await asked(), await asked()]).toEqual([1, 1, 0]);
+    kit.advance(DAY + 1000);
+    expect(await asked()).toBe(1);
+    await kit.set('SMS_BUDGET', { number_hour: 5, account_day: 10, address_hour: 20, country_day: 1000 });
   });
 
   test('nothing is asked of an address that was erased', async () => {

@@ -6,10 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { lineHash } from '../../src/consent/lines.ts';
 import { addNotice, type Notice } from '../../src/consent/notices.ts';
 import { checkProof, describeCheck } from '../../src/consent/proof-check.ts';
 import { describeKey, type FullLine, type Proof, signedText } from '../../src/consent/proof-file.ts';
-import { sealAll } from '../../src/consent/seals.ts';
+import { headHash, sealAll } from '../../src/consent/seals.ts';
 import { sayOne } from '../../src/consent/statements.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
 
@@ -701,6 +702,55 @@ describe('what was changed is named', () => {
     expect(checkProof(text).key).toBe(forged.sha256);
     expect(checkProof(text, { key: real }).fault).toBe(`the file is signed with another key: ${forged.sha256}`);
     expect(checkProof(reply.text, { key: real.toUpperCase() }).fault).toBeUndefined();
+  });
+
+  test('what only the holder of the key can forge: seals that do not chain, places of another tree, words beside an old line', () => {
+    const key = kit.ctx.keys.sealing.private;
+    const [first, second] = proof().seals.map(({ number }) => number);
+    const resealed = (change: (seal: Proof['seals'][number]) => void): string | undefined =>
+      spoiled((d) => {
+        const seal = d.seals[1]!;
+        change(seal);
+        const bytes = (hex: string): Buffer => Buffer.from(hex, 'hex');
+        const dated = {
+          ...seal,
+          root: bytes(seal.root),
+          previous: bytes(seal.previous),
+          sealed_at: new Date(seal.sealed_at),
+        };
+        const head = headHash(dated);
+        seal.head = head.toString('hex');
+        seal.signature = sign(null, head, key).toString('base64');
+        // The seal after it goes: it would tell at once.
+        d.seals = d.seals.slice(0, 2);
+      });
+    expect(resealed((seal) => Object.assign(seal, { previous: flip(seal.previous) }))).toBe(
+      `seal ${second} does not follow seal ${first}`,
+    );
+    expect(resealed((seal) => Object.assign(seal, { first_position: seal.first_position + 1 }))).toBe(
+      `seal ${second} does not follow seal ${first}`,
+    );
+    expect(resealed((seal) => Object.assign(seal, { number: seal.number + 1, first_position: 1 }))).toBe(
+      `seal ${second! + 1} does not follow seal ${first}`,
+    );
+    expect(resealed((seal) => Object.assign(seal, { root: flip(seal.root) }))).toBe(
+      `the path of ${named(1)} does not lead to the root of seal ${second}`,
+    );
+    // Lines from before `proven`, the outcome and the notice were recorded: their hash does not cover them.
+    const old = (outcome: 'applied' | 'stale'): string | undefined =>
+      spoiled((d) => {
+        const line = full(d, 3);
+        Object.assign(line, { proven: null, outcome });
+        const { occurred_at, recorded_at, commitment } = line;
+        line.hash = lineHash({
+          ...line,
+          occurred_at: new Date(occurred_at),
+          recorded_at: new Date(recorded_at),
+          commitment: Buffer.from(commitment, 'hex'),
+        }).toString('hex');
+      });
+    expect(old('stale')).toBe(`${named(3)} was changed`);
+    expect(old('applied')).toBe(`the path of ${named(3)} does not lead to the root of seal ${second}`);
   });
 
   test('whatever is changed, wherever: something is named', () => {

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { exportEvents, exportStates } from '../../src/consent/export.ts';
+import { exportEvents, exportStates, type StateFilter } from '../../src/consent/export.ts';
 import { type ImportOptions, type ImportSummary, importConsents } from '../../src/consent/import.ts';
 import { addNotice } from '../../src/consent/notices.ts';
 import type { FileRecord } from '../../src/consent/records.ts';
@@ -83,7 +83,6 @@ async function take(text: string | Buffer, options: Partial<ImportOptions> = {},
     batch: 1000,
     dryRun: false,
     source: 'import',
-    phone: (number) => (/^\+\d{8,15}$/.test(number) ? number : undefined),
     actor: 'command',
     refused: (_head, { line }: FileRecord, why) => void refused.push({ line, why }),
     ...options,
@@ -204,7 +203,7 @@ describe('import', () => {
     expect(summary).toEqual({ ...nothing, read: 13, written: 1, refused: 12 });
     const moment = 'a moment of ISO 8601 with its offset, as 2026-11-21T08:00:00Z or 2026-11-21T11:00:00+03:00';
     expect(refused).toEqual([
-      { line: 2, why: 'recipient: not a phone number or e-mail address' },
+      { line: 2, why: 'recipient: This is no phone number. Write it with its country code, such as +905321234567.' },
       { line: 3, why: 'recipient: sms goes to a phone' },
       {
         line: 4,
@@ -272,9 +271,13 @@ describe('import', () => {
     });
     expect([code, out]).toEqual([2, '']);
     const lines = err.split('\n');
-    expect(lines.slice(0, 2)).toEqual([2, 3].map((n) => `line ${n}: recipient: not a phone number or e-mail address`));
+    expect(lines.slice(0, 2)).toEqual(
+      [2, 3].map(
+        (n) => `line ${n}: recipient: This is no phone number. Write it with its country code, such as +905321234567.`,
+      ),
+    );
     expect(lines.slice(19, 22)).toEqual([
-      'line 21: recipient: not a phone number or e-mail address',
+      'line 21: recipient: This is no phone number. Write it with its country code, such as +905321234567.',
       '… and more: --errors FILE keeps them all.',
       expect.stringMatching(/^Wrote 0 of 25 rows in /) as string,
     ]);
@@ -305,7 +308,6 @@ describe('import', () => {
     expect(empty.err).toMatch(/^\S+empty\.csv: The file is empty: not even a header is in it\.\n$/);
     expect((await take(HEADER)).summary).toEqual({ ...nothing, read: 0, written: 0 });
     expect((await take('', { format: 'ndjson' })).summary).toEqual({ ...nothing, read: 0, written: 0 });
-    expect(await assent(['import', join(folder, 'none.csv')])).toMatchObject({ code: 1, out: '' });
     expect((await assent(['import', folder])).err).toBe(`${folder} is a folder.\n`);
   });
 
@@ -330,7 +332,6 @@ describe('import', () => {
       batch: 10,
       dryRun: false,
       source: 'import',
-      phone: (text) => text,
       actor: 'command',
       refused: (_head, { line }, why) => expect.unreachable(`${line}: ${why}`),
     });
@@ -467,20 +468,13 @@ describe('import', () => {
 
   test('rows of one address are said in their order, however the file is cut into batches', async () => {
     const phones = Array.from({ length: 20 }, newPhone);
-    const months = ['01', '02', '03', '04', '05'];
-    const rows = months.flatMap((month, index) =>
-      phones.map((phone) => `${phone},sms,${index % 2 === 0},2025-${month}-01T00:00:00Z\n`),
+    const rows = ['01', '02', '03', '04', '05'].flatMap((month, index) =>
+      phones.map((phone) => `${phone},sms,${index % 2 === 0},2025-${month}-01T00:00:00Z,letter-${month}.pdf\n`),
     );
-    const { summary } = await take(`${HEADER}${rows.join('')}`, { batch: 3 });
+    const { summary } = await take(`recipient,channel,granted,occurred_at,document\n${rows.join('')}`, { batch: 3 });
     expect(summary).toEqual({ ...nothing, read: 100, written: 100 });
-    for (const phone of phones)
-      expect((await linesOf(phone)).map(({ kind }) => kind)).toEqual([
-        'grant',
-        'withdraw',
-        'grant',
-        'withdraw',
-        'grant',
-      ]);
+    const expected = ['grant', 'withdraw', 'grant', 'withdraw', 'grant'];
+    for (const phone of phones) expect((await linesOf(phone)).map(({ kind }) => kind)).toEqual(expected);
   });
 
   test('what the database refuses of a batch costs only itself', async () => {
@@ -501,35 +495,41 @@ describe('a rehearsal', () => {
   test('says exactly what the import will do, and leaves every table as it was', async () => {
     const phones = Array.from({ length: 30 }, newPhone);
     await take(`${HEADER}${phones[0]},sms,true,${AT}\n${phones[0]},sms,false,2025-04-01T00:00:00Z\n`);
+    // Later rows of an address depend on what became of the earlier ones, far apart in the file.
     const rows = ['true', 'false', 'true', 'maybe'].flatMap((granted, index) =>
       phones.map((phone) => `${phone},sms,${granted},2025-03-0${index + 1}T00:00:00Z\n`),
     );
-    const path = await file('rehearsal.csv', `${HEADER}${rows.join('')}`);
+    const text = `${HEADER}${rows.join('')}`;
     await kit.set('DOUBLE_OPT_IN', ['sms']);
     const before = await counts();
-    const tried = await assent(['import', path, '--dry-run', '--batch', '7', '--source', 'checkout', '--json']);
+    const asked = await take(text, { dryRun: true, batch: 7, source: 'checkout' });
+    expect(asked.summary).toMatchObject({ read: 120, written: 87, asked: 58, refused: 30 });
+    const path = await file('rehearsal.csv', text);
+    const tried = await assent(['import', path, '--dry-run', '--batch', '7', '--json']);
     expect(await counts()).toEqual(before);
     await kit.set('DOUBLE_OPT_IN', []);
-    const plain = await assent(['import', path, '--dry-run', '--batch', '7', '--json']);
-    expect(await counts()).toEqual(before);
-    const done = await assent(['import', path, '--batch', '11', '--json']);
-    const strip = ({ out }: Ran): unknown => ({ ...(JSON.parse(out) as object), dry_run: null, seconds: null });
-    expect([tried.code, plain.code, done.code]).toEqual([2, 2, 2]);
-    expect(JSON.parse(tried.out)).toMatchObject({ read: 120, refused: 30, dry_run: true });
-    expect((JSON.parse(tried.out) as { asked: number }).asked).toBeGreaterThan(0);
-    expect(strip(plain)).toEqual(strip(done));
-    expect(JSON.parse(done.out)).toMatchObject({ read: 120, written: 87, kept: { older: 3 }, refused: 30 });
-    expect((await assent(['import', path, '--dry-run'])).err).toContain('Would write 0 of 120 rows');
+    const done = await take(text, { batch: 11 });
+    expect(done.summary).toEqual({
+      read: 120,
+      written: 58,
+      asked: 0,
+      // A no where a no stands is no edge, whenever it was said.
+      unchanged: 1,
+      kept: { older: 2, not_lifted: 29 },
+      refused: 30,
+      interrupted: false,
+    });
+    expect([tried.code, JSON.parse(tried.out)]).toMatchObject([2, { ...done.summary, dry_run: true }]);
+    expect((await take(text, { dryRun: true })).summary).toMatchObject({ written: 0, unchanged: 90 });
   });
 
   test('is as exact where its rows no longer fit in memory', async () => {
     const phone = newPhone();
-    const filler = 'z'.repeat(4000);
     const rows = Array.from({ length: 60 }, (_, index) => {
       const at = new Date(Date.UTC(2025, 0, 1 + index)).toISOString();
-      return `${phone},sms,${index % 2 === 0},${at},${filler}\n`;
+      return `${phone},sms,${index % 2 === 0},${at},${'z'.repeat(4000)},letter.pdf\n`;
     });
-    const { summary } = await take(`recipient,channel,granted,occurred_at,note\n${rows.join('')}`, {
+    const { summary } = await take(`recipient,channel,granted,occurred_at,note,document\n${rows.join('')}`, {
       dryRun: true,
       batch: 10,
     });
@@ -623,17 +623,21 @@ describe('export', () => {
         '+905321110001,,sms,marketing,granted,true',
         `ada@example.com,${ada.id},email,marketing,granted,true`,
       ]);
-      expect((await assent(['export'], { database: addressOf(own) })).out).toBe(out);
 
-      const lines = async (...args: string[]): Promise<Record<string, unknown>[]> =>
-        (await assent(['export', '--format', 'ndjson', ...args], { database: addressOf(own) })).out
-          .split('\n')
-          .filter((line) => line !== '')
-          .map((line) => JSON.parse(line) as Record<string, unknown>);
-      expect((await lines('--channel', 'call')).map(({ recipient }) => recipient)).toEqual(['+905321110001']);
-      expect((await lines('--state', 'refused')).map(({ channel }) => channel)).toEqual(['call']);
-      expect(await lines('--purpose', 'other')).toEqual([]);
-      expect((await lines('--allowed', '--channel', 'sms')).map(({ allowed }) => allowed)).toEqual([true]);
+      const lines = async (filter: Partial<StateFilter> = {}): Promise<Record<string, unknown>[]> => {
+        const found: Record<string, unknown>[] = [];
+        const count = await exportStates(
+          ctx,
+          { allowed: false, all: false, ...filter },
+          async (some) => void found.push(...some),
+        );
+        expect(count).toBe(found.length);
+        return found;
+      };
+      expect((await lines({ channel: 'call' })).map(({ recipient }) => recipient)).toEqual(['+905321110001']);
+      expect((await lines({ state: 'refused' })).map(({ channel }) => channel)).toEqual(['call']);
+      expect(await lines({ purpose: 'other' })).toEqual([]);
+      expect((await lines({ allowed: true, channel: 'sms' })).map(({ allowed }) => allowed)).toEqual([true]);
 
       // A consent that is over is allowed nowhere, also before its end is written.
       await own.set('CONSENT_VALIDITY', 86_400);
@@ -646,9 +650,9 @@ describe('export', () => {
           event: body.event,
         });
       }
-      expect((await lines('--allowed')).map(({ recipient }) => recipient)).toEqual(['ada@example.com']);
-      expect((await lines('--state', 'expired')).length).toBe(2);
-      expect((await lines('--state', 'granted')).length).toBe(1);
+      expect((await lines({ allowed: true })).map(({ recipient }) => recipient)).toEqual(['ada@example.com']);
+      expect((await lines({ state: 'expired' })).length).toBe(2);
+      expect((await lines({ state: 'granted' })).length).toBe(1);
 
       const rowsOf: unknown[] = [];
       expect(await exportEvents(ctx, {}, async (some) => void rowsOf.push(...some))).toBe(4);
@@ -668,17 +672,20 @@ describe('export', () => {
         notice_sha256: null,
         evidence: expect.objectContaining({ line: expect.any(Number) as number }) as object,
       });
-      expect((await lines('--events', '--channel', 'email')).map(({ kind }) => kind)).toEqual(['grant', 'grant']);
+      const args = ['export', '--events', '--channel', 'email', '--format', 'ndjson'];
+      const events = (await assent(args, { database: addressOf(own) })).out.trimEnd().split('\n');
+      expect(events.map((line) => (JSON.parse(line) as { kind: string }).kind)).toEqual(['grant', 'grant']);
     } finally {
       await own.close();
     }
   });
 
   test('basket consents are never in it', async () => {
-    const before = (await assent(['export'])).out.length;
+    const count = (): Promise<number> => exportStates(kit.ctx, { allowed: false, all: true }, async () => {});
+    const before = await count();
     await kit.send('POST', '/users/permissions/', { body: { uid: 'guest', basket: 77, sms_allowed: true } });
     expect(await kit.rows('select from basket_consent')).toHaveLength(1);
-    expect((await assent(['export'])).out.length).toBe(before);
+    expect(await count()).toBe(before);
   });
 
   test('erased addresses are left out, unless all are asked for', async () => {
@@ -711,8 +718,6 @@ describe('export', () => {
       out: '',
       err: '--events gives every line: --state, --allowed and --all are for states.\n',
     });
-    expect((await assent(['export', '--state', 'refused', '--allowed'])).code).toBe(1);
-    expect((await assent(['export', '--state', 'happy'])).err).toContain('Allowed choices are granted, withdrawn');
     expect((await assent(['import', 'x.csv', '--batch', '0'])).err).toContain('A whole number from 1 to 10000.');
   });
 
