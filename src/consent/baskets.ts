@@ -107,9 +107,17 @@ export interface Promoted {
 
 /**
  * Turns a basket's flags into consent events, once (rule 8): however often and however parallel it is called, there is one
- * event per channel, and every call gets the same answer.
+ * event per channel, and every call gets the same answer. Callers of one basket wait here and not each with a connection
+ * of the pool on its lock.
  */
-export function promoteBasket(root: Ctx, promotion: Promotion): Promise<Promoted> {
+export const promoteBasket = batched<Promotion, Promoted>({
+  key: ({ basket, uid }) => `${basket} ${uid}`,
+  run: async (ctx, promotions) => Promise.all(promotions.map((promotion) => promote(ctx, promotion))),
+  max: 1,
+  inFlight: 4,
+});
+
+function promote(root: Ctx, promotion: Promotion): Promise<Promoted> {
   return transaction(root, async (ctx) => {
     const { basket, uid, addresses, account, voice, occasion, order, actor } = promotion;
     const now = ctx.clock.now();
