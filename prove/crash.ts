@@ -1,6 +1,7 @@
 /**
  * Nothing acknowledged is lost, nothing is done twice: the service is killed hard (kill -9 of the server, of its engine, of
- * both) at random moments under mixed writes, and what its clients remember is compared with what is stored.
+ * both) at random moments under mixed writes, and what its clients remember is compared with what is stored. A second server
+ * on the same data dies with the first; those who promote baskets and tell consents call both.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -98,6 +99,11 @@ async function cleanStop(service: Service, book: Book, figures: Figures): Promis
   print(`     SIGTERM         ${round(seconds)} s; ${unsealed} lines unsealed`);
 }
 
+const customers = ({ orders }: Book): string =>
+  (['guest', 'stranger', 'holder'] as const)
+    .map((who) => `${orders.filter(({ customer }) => customer === who).length} ${who}`)
+    .join(', ');
+
 function summary(book: Book, { cycles, starts, outages, seals }: Figures): void {
   const count = (word: string): number => book.faults.filter((fault) => fault.startsWith(word)).length;
   const slowest = (values: readonly number[]): string =>
@@ -107,7 +113,7 @@ function summary(book: Book, { cycles, starts, outages, seals }: Figures): void 
     ['cycles', cycles],
     ['writes acknowledged', book.acknowledged],
     ['writes of unknown fate', book.unknown],
-    ['baskets ordered', book.orders.length],
+    ['baskets ordered', `${book.orders.length} (${customers(book)})`],
     ['calls to promote them', book.promotions],
     ['of these answered', book.promoted],
     ['lost', count('lost')],

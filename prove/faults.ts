@@ -28,7 +28,9 @@ interface Report {
   readonly numTotalTests: number;
   readonly numPassedTests: number;
   readonly numFailedTests: number;
-  readonly testResults: readonly { readonly assertionResults: readonly unknown[] }[];
+  readonly testResults: readonly {
+    readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[];
+  }[];
 }
 
 /** Runs tests in the copy. A file that cannot even be loaded is no red test: it throws. */
@@ -77,7 +79,10 @@ export async function run(argv: string[]): Promise<void> {
     await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
     // Red means something only where the tests are green without the fault.
     const all = await runTests(folder, { tests: [...new Set(faults.flatMap(({ tests }) => tests))] }, false);
-    if (all.numFailedTests > 0) throw new Error(`${all.numFailedTests} tests fail without any fault`);
+    const broken = all.testResults.flatMap(({ assertionResults }) =>
+      assertionResults.filter(({ status }) => status === 'failed').map(({ fullName }) => fullName),
+    );
+    if (broken.length > 0) throw new Error(`these fail without any fault:\n${broken.join('\n')}`);
     print(`without a fault: ${all.numPassedTests} tests pass`);
     for (const fault of faults) {
       const heal = await plant(folder, fault);

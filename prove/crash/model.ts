@@ -206,6 +206,7 @@ export interface Guest {
 /** A basket that was ordered. */
 export interface Order {
   readonly basket: number;
+  readonly customer: Customer;
   readonly becomes: ReadonlyMap<Channel, Kind | Unchanged>;
   /** The first answer: every other one must be the same. */
   answer: Promoted | undefined;

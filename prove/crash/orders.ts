@@ -5,7 +5,7 @@
 import type { Answer, Outcome } from '../http.ts';
 import type { Client } from './client.ts';
 import { API_KEY } from './demo.ts';
-import { tickBasket, uidOf } from './guest.ts';
+import { register, tickBasket, uidOf } from './guest.ts';
 import * as model from './model.ts';
 
 /** Callers of one promotion at once, and calls of each in all. */
@@ -78,13 +78,15 @@ async function insist(
 export async function order(client: Client): Promise<model.Fate> {
   const { load } = client;
   const { book } = load;
+  // Members are needed whom orders can be about.
+  if (client.people.length === 1 && client.chance(0.6)) return register(client, client.flags());
   client.baskets += 1;
   const basket = 400_000_000 + (client.index + 1) * 1_000_000 + client.baskets;
   const stated = client.flags();
   const { fate, tag } = await tickBasket(client, basket, stated);
   if (fate !== 'done') return fate;
-  const member = client.chance(0.6) ? client.dismiss() : undefined;
-  const signedIn = member?.id !== undefined && member.number !== null && client.chance(0.5);
+  const member = client.chance(0.7) ? client.dismiss() : undefined;
+  const signedIn = member?.id !== undefined && member.number !== null && client.chance(0.6);
   const customer = member === undefined ? 'guest' : signedIn ? 'holder' : 'stranger';
   const guest = client.guest !== undefined && client.chance(0.6) ? client.guest : someGuest(client, basket);
   const { email, number: phone } = member ?? { email: guest.email, number: guest.phone };
@@ -97,7 +99,7 @@ export async function order(client: Client): Promise<model.Fate> {
     tag,
   });
   const deed = client.deed(`POST /v1/baskets/${basket}/promote of a ${customer}`, () => lines);
-  const placed: model.Order = { basket, becomes, answer: undefined };
+  const placed: model.Order = { basket, customer, becomes, answer: undefined };
   const body = {
     uid: uidOf(basket),
     occasion: 'order',
@@ -194,9 +196,10 @@ export async function tell(client: Client): Promise<model.Fate> {
     recipient,
     channel,
     granted,
-    source: 'checkout',
+    // At checkout the browser shows that the person was there; a file says so with a document alone.
+    source: evidenced ? 'checkout' : 'import',
     ...(at === undefined ? {} : { occurred_at: at.toISOString() }),
-    evidence: { user_agent: deed.tag, ...(evidenced ? { document: `form ${deed.tag}` } : {}) },
+    evidence: { user_agent: deed.tag },
   };
   const applied = line !== undefined && line.kept === undefined;
   const state = applied ? model.follow(before?.state, line.kind) : before?.state;
@@ -236,6 +239,8 @@ export async function tell(client: Client): Promise<model.Fate> {
 
 /** When it was said: now, long before what is on record, or in the very moment of a yes that it takes back. */
 function moment(client: Client, before: model.Told | undefined, granted: boolean): Date {
+  // Clocks of other systems may run ahead: then it was said now.
+  if (client.chance(0.1)) return new Date(Date.now() + 60_000);
   const now = Date.now() - 1;
   if (before === undefined) return new Date(now);
   const { latest, state } = before;

@@ -1,7 +1,6 @@
 /** A row of an import, read as a statement of the shop. Two kinds of row: what a person said, and a state of our own export. */
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
-import { sha256 } from '../platform/keys.ts';
 import { say } from '../platform/language.ts';
 import { channels } from './channels.ts';
 import type { NoticeRef } from './ledger.ts';
@@ -175,13 +174,14 @@ export async function openRows(ctx: Ctx, { source: fallback, file, actor }: RowO
 
       if (problems.length > 0) return problems.join('; ');
       if (intent === null) return null;
-      const base = { about: about!, channel: channel!, purpose, intent: intent!, source };
       const ref = notice as NoticeRef | undefined;
-      return {
-        ...base,
+      const statement = {
+        about: about!,
+        channel: channel!,
+        purpose,
+        intent: intent!,
         by: { voice: 'shop' },
-        at: at!.getTime() > ctx.clock.now().getTime() ? ctx.clock.now() : at!,
-        key: rowKey(naturalKey(ctx, { ...base, at: at! }), ref, document),
+        source,
         actor,
         evidence: {
           ...evidence,
@@ -196,16 +196,12 @@ export async function openRows(ctx: Ctx, { source: fallback, file, actor }: RowO
         ...(language === undefined ? {} : { language }),
         // Another installation had it confirmed.
         ...(event === undefined ? {} : { confirmed: true }),
-      };
+      } as const;
+      const now = ctx.clock.now();
+      return { ...statement, at: at! > now ? now : at!, key: naturalKey(ctx, { ...statement, at: at! }) };
     },
   };
 }
-
-/** Proof makes it another statement: a row that was not enough to lift a no is said anew once it has some. */
-const rowKey = (natural: string, notice: NoticeRef | undefined, document: string | undefined): string =>
-  notice === undefined && document === undefined
-    ? natural
-    : `${natural}:${sha256(JSON.stringify([notice?.sha256 ?? null, document ?? null])).toString('hex', 0, 8)}`;
 
 /** Fields, evidence and what is neither. */
 function sort(all: Readonly<Record<string, unknown>>): {

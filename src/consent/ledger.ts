@@ -2,11 +2,10 @@
  * The consent ledger: append-only lines, and the states they lead to. A transaction locks points, opens a book with what is
  * on record, decides and writes into it, and records it in one statement.
  */
-import { randomBytes } from 'node:crypto';
 import type { ContactPoint } from '../accounts/contact-points.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
-import { commitment, type Evidence, type Line, lineHash, uuidv7 } from './lines.ts';
+import { chance, commitment, type Evidence, type Line, lineHash, uuidv7 } from './lines.ts';
 import { type Edge, follow, type Standing } from './rules.ts';
 import type { Source } from './sources.ts';
 
@@ -115,7 +114,7 @@ export async function record(ctx: Ctx, book: Book): Promise<void> {
   const states = new Map<Key, StateRow>();
   for (const draft of drafts) {
     const { id, point, account, channel, purpose, edge, proven, source, actor, notice, idempotencyKey } = draft;
-    const salt = randomBytes(16);
+    const salt = chance();
     const known: Evidence = point.value === null ? draft.evidence : { ...draft.evidence, address: point.value };
     const line: Line = {
       id,

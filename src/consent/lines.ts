@@ -83,6 +83,20 @@ export const commitment = (salt: Buffer, evidence: Evidence): Buffer => sha256(s
 let lastTime = 0;
 let sequence = 0;
 
+const POOL = 4096;
+let pool = Buffer.alloc(0);
+let taken = 0;
+
+/** Sixteen bytes of chance, out of a pool: asking the generator for each cost as much as the hash of a line. */
+export function chance(): Buffer {
+  if (taken === pool.length) {
+    pool = randomBytes(POOL);
+    taken = 0;
+  }
+  taken += 16;
+  return pool.subarray(taken - 16, taken);
+}
+
 /** A UUID version 7 (RFC 9562, method 1): milliseconds, then a counter that rises within one, then chance. */
 export function uuidv7(now: Date): string {
   const time = Math.max(now.getTime(), lastTime);
@@ -94,7 +108,7 @@ export function uuidv7(now: Date): string {
   } else {
     lastTime = time;
   }
-  const bytes = randomBytes(16);
+  const bytes = chance();
   bytes.writeUIntBE(lastTime, 0, 6);
   bytes.writeUInt16BE(0x7000 | sequence, 6);
   bytes[8] = (bytes[8]! & 0x3f) | 0x80;

@@ -30,6 +30,8 @@ export type UnsubscribeLink = Extract<SignedLink, { kind: 'unsubscribe' }>;
 const kinds = ['account', 'address', 'confirm', 'unsubscribe'] as const;
 const ID_BYTES = 6;
 const MAC_BYTES = 16;
+/** Every token ends in a letter: some mail programs leave a - or _ at the end of an address out of the link they make. */
+const END = 'a';
 
 const id = (value: number): Buffer => {
   const bytes = Buffer.alloc(ID_BYTES);
@@ -88,15 +90,16 @@ const sign = (ctx: Ctx, payload: Buffer): Buffer => ctx.keys.hash('link', 'signe
 /** The token of a link, fit for a path: fewer than 150 of A–Z, a–z, 0–9, - and _. */
 export function tokenOf(ctx: Ctx, link: SignedLink): string {
   const payload = pack(link);
-  return Buffer.concat([payload, sign(ctx, payload)]).toString('base64url');
+  return Buffer.concat([payload, sign(ctx, payload)]).toString('base64url') + END;
 }
 
 /** What a token says; undefined unless we wrote it, letter by letter. Whether it is over is the caller's to ask. */
 export function readToken(ctx: Ctx, token: string): SignedLink | undefined {
-  if (!/^[\w-]{1,200}$/.test(token)) return undefined;
-  const bytes = Buffer.from(token, 'base64url');
+  if (!/^[\w-]{1,200}$/.test(token) || !token.endsWith(END)) return undefined;
+  const letters = token.slice(0, -END.length);
+  const bytes = Buffer.from(letters, 'base64url');
   // The last letter can carry bits that mean nothing: one link has one spelling.
-  if (bytes.toString('base64url') !== token) return undefined;
+  if (bytes.toString('base64url') !== letters) return undefined;
   if (bytes.length <= MAC_BYTES + ID_BYTES) return undefined;
   const payload = bytes.subarray(0, -MAC_BYTES);
   return timingSafeEqual(sign(ctx, payload), bytes.subarray(-MAC_BYTES)) ? unpack(payload) : undefined;

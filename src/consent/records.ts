@@ -283,7 +283,7 @@ const E164 = /^\+\d{5,15}$/;
  * A cell that no spreadsheet takes for a formula: ' is put before what begins like one, and an import takes it off again.
  * Phone numbers in E.164 stay as they are: digits compute nothing, and every other program that reads the file needs them.
  */
-export const safeCell = (text: string): string =>
+const safeCell = (text: string): string =>
   /^'*[=+\-@\t\r＝＋－＠]/.test(text) && !E164.test(text) ? `'${text}` : text;
 
 const asCell = (value: unknown): string =>

@@ -254,6 +254,15 @@ describe('rule 2: a write is an edge', () => {
     expect(decide(known(state), say(false, shop), now)).toEqual(edge(kind));
   });
 
+  test('a yes we do not know of is taken back as a withdrawal, where a mere no would be a refusal', () => {
+    const back = { ...say(false, shop), withdrawn: true };
+    for (const state of [undefined, 'unknown', 'pending', 'granted', 'expired'] as const)
+      expect(decide(known(state), back, now)).toEqual(edge('withdraw'));
+    for (const state of ['withdrawn', 'refused', 'suppressed'] as const)
+      expect(decide(known(state), back, now)).toBe(undefined);
+    expect(decide(undefined, { ...back, withdrawn: false }, now)).toEqual(edge('refuse'));
+  });
+
   test('a no answers an open question, whatever stands beside it', () => {
     for (const state of ['withdrawn', 'suppressed'] as const)
       expect(decide(standing(state, { request: 'line-2' }), say(false), now)).toEqual(edge('refuse'));

@@ -122,20 +122,20 @@ async function readStatement(ctx: Ctx, body: NewConsent, actor: string): Promise
   } else {
     about = { point: await pointOf(ctx, account, channel) };
   }
-  return {
+  const statement = {
     about,
     ...(account === undefined ? {} : { account }),
     channel,
     purpose,
     intent,
     by: { voice: 'shop' },
-    ...(at === undefined ? {} : { at, key: naturalKey(ctx, { about, channel, purpose, intent, source, at }) }),
     source,
     actor,
     evidence: known as Evidence,
     ...(notice === undefined ? {} : { notice }),
     ...(language === undefined ? {} : { language }),
-  };
+  } as const;
+  return at === undefined ? statement : { ...statement, at, key: naturalKey(ctx, { ...statement, at }) };
 }
 
 async function tell(ctx: Ctx, request: Request<Operator>): Promise<Answer> {

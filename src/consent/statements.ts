@@ -348,7 +348,7 @@ export async function leavePoint(
  * The key of a statement that says by itself when it was said: told again it is the same. Keyed, because it outlives the
  * erasure of the address.
  */
-export const naturalKey = (
+export function naturalKey(
   ctx: Ctx,
   {
     about,
@@ -357,9 +357,14 @@ export const naturalKey = (
     intent,
     source,
     at,
-  }: Pick<ConsentStatement, 'about' | 'channel' | 'purpose' | 'intent' | 'source'> & { at: Date },
-): string => {
+    notice,
+    evidence,
+  }: Omit<ConsentStatement, 'by' | 'actor'> & { at: Date },
+): string {
   const address = 'value' in about ? `${about.kind} ${about.value}` : `point ${about.point}`;
-  const parts = [address, channel, purpose, intent, source, at.toISOString()];
+  const { document } = evidence;
+  // With proof it is another statement: what was not believed before can be told again.
+  const proof = notice === undefined && document === undefined ? [] : [notice?.sha256 ?? '', String(document ?? '')];
+  const parts = [address, channel, purpose, intent, source, at.toISOString(), ...proof];
   return `said:${ctx.keys.hash('idempotency', ...parts).toString('hex')}`;
-};
+}

@@ -28,10 +28,10 @@ export interface Stand {
   shows: State;
   /** What the person has last said of it, whatever lies on top. */
   word: 'unknown' | 'granted' | 'withdrawn' | 'expired' | 'refused';
-  question: Said | undefined;
-  block: 'suppressed' | 'erased' | undefined;
+  question?: Said | undefined;
+  block?: 'suppressed' | 'erased' | undefined;
   /** The line behind what shows, and whose word it is. */
-  line: Said | undefined;
+  line?: Said;
   account: number | null;
   proven: boolean;
   latest: number;
@@ -49,16 +49,7 @@ export class Oracle {
     const counted = this.said
       .filter((line) => line.key === key && line.outcome === 'applied')
       .sort((a, b) => a.at - b.at || noLast(a.kind) - noLast(b.kind));
-    const stand: Stand = {
-      shows: 'unknown',
-      word: 'unknown',
-      question: undefined,
-      block: undefined,
-      line: undefined,
-      account: null,
-      proven: false,
-      latest: Number.NEGATIVE_INFINITY,
-    };
+    const stand: Stand = { shows: 'unknown', word: 'unknown', account: null, proven: false, latest: -Infinity };
     for (const line of counted) {
       const keeps = stand.block !== undefined || stand.word === 'withdrawn';
       stand.latest = line.at;
@@ -146,17 +137,8 @@ export class Oracle {
   private write(key: string, kind: string, { at, outcome, who }: { at: number; outcome: string; who: Speaker }): Said {
     const proven = who.voice === 'person' && who.proven;
     const session = who.voice === 'person' ? who.session : undefined;
-    const line = {
-      n: this.said.length,
-      key,
-      kind,
-      at,
-      outcome,
-      account: who.account,
-      proven,
-      session,
-      recorded: this.now,
-    };
+    const [n, account, recorded] = [this.said.length, who.account, this.now];
+    const line: Said = { n, key, kind, at, outcome, account, proven, session, recorded };
     this.said.push(line);
     return line;
   }

@@ -160,9 +160,9 @@ describe('the links', () => {
     });
     expect([status, headers['content-type']]).toEqual([200, 'application/json']);
     expect(Object.keys(body)).toEqual(['List-Unsubscribe', 'List-Unsubscribe-Post', 'preferences']);
-    expect(body['List-Unsubscribe']).toMatch(/^<http:\/\/accounts\.example\/unsubscribe\/[\w-]{40,149}>$/);
+    expect(body['List-Unsubscribe']).toMatch(/^<http:\/\/accounts\.example\/unsubscribe\/[\w-]{40,148}a>$/);
     expect(body['List-Unsubscribe-Post']).toBe('List-Unsubscribe=One-Click');
-    expect(body.preferences).toMatch(/^http:\/\/accounts\.example\/preferences\/[\w-]{36,60}$/);
+    expect(body.preferences).toMatch(/^http:\/\/accounts\.example\/preferences\/[\w-]{36,60}a$/);
     expect(await kit.rows('select count(*) from mail_link')).toEqual(before);
   });
 
@@ -226,6 +226,15 @@ describe('the links', () => {
     ];
     for (const stray of strays)
       expect([stray, await status('GET', stray), await status('POST', stray)]).toEqual([stray, 404, 404]);
+    // The first letters say what a link opens: none can be made into another.
+    for (const token of [unsubscribe, preferences].map((link) => link.split('/').at(-1)!)) {
+      for (const kind of ['AQ', 'Ag', 'Aw', 'BA'].filter((letters) => !token.startsWith(letters))) {
+        for (const prefix of ['/preferences/', '/preferences/confirm/', '/unsubscribe/']) {
+          const other = `${prefix}${kind}${token.slice(2)}`;
+          expect([other, await status('GET', other)]).toEqual([other, 404]);
+        }
+      }
+    }
     expect(await linesOf(ada.id)).toEqual([]);
   });
 
@@ -578,14 +587,36 @@ describe('the preference page', () => {
     }
     expect(await linesOf(ada.id)).toEqual(before);
     // A notice that is none of this purpose's is not named.
-    const other = await notice({ purpose: 'birthday', channels: ['sms'] });
-    await kit.send('POST', link, { form: `shown.birthday.email=0:${other.id}&on.birthday.email=1` });
-    expect((await linesOf(ada.id)).at(-1)).toMatchObject({ purpose: 'birthday', kind: 'grant', notice: null });
+    for (const other of [await notice({ purpose: 'birthday', channels: ['sms'] }), await notice()]) {
+      const { shown } = formOf(await kit.send('GET', link));
+      const state = shown['birthday.email']!.split(':')[0];
+      await kit.send('POST', link, { form: `shown.birthday.email=${state}:${other.id}&on.birthday.email=1` });
+      expect((await linesOf(ada.id)).at(-1)).toMatchObject({ purpose: 'birthday', kind: 'grant', notice: null });
+      await kit.send('POST', link, { form: 'shown.birthday.email=0' });
+    }
     // Bodies that are no form are refused, and change nothing.
     const count = (await linesOf(ada.id)).length;
     expect((await kit.send('POST', link, { body: { everything: 'no' } })).status).toBe(415);
     expect((await kit.send('POST', link, { form: 'everything=%00' })).status).toBe(400);
     expect(await linesOf(ada.id)).toHaveLength(count);
+  });
+
+  test('an account without a number can take back what it said for one, and say nothing new', async () => {
+    const ada = await kit.signUp();
+    const link = await linkFor(ada);
+    expect(rowOf(await kit.send('GET', link), 'marketing.sms')).toBe('SMS Your account has no number for this.');
+    await ada.send('PATCH', '/users/profile/', { body: { sms_allowed: true } });
+    const page = await kit.send('GET', link);
+    expect(formOf(page).on).toEqual({ 'marketing.email': false, 'marketing.sms': true, 'birthday.email': false });
+    await save(link, page, { 'marketing.sms': false });
+    const after = await kit.send('GET', link);
+    expect(rowOf(after, 'marketing.sms')).toBe('SMS Your account has no number for this.');
+    await save(link, page, { 'marketing.sms': true });
+    await kit.send('POST', link, { form: 'shown.marketing.call=0&on.marketing.call=1' });
+    expect(brief(await linesOf(ada.id))).toEqual([
+      'marketing sms grant account',
+      'marketing sms withdraw preference_page',
+    ]);
   });
 
   test('one button says no to everything, also to what the shop asks for no more', async () => {
@@ -706,7 +737,7 @@ describe('the preference page', () => {
 });
 
 describe('double opt-in', () => {
-  const CONFIRM = /https:\/\/assent\.example(\/preferences\/confirm\/[\w-]{36})\b/;
+  const CONFIRM = /https:\/\/assent\.example(\/preferences\/confirm\/[\w-]{36}a)\s*/;
   const messagesTo = async (medium: 'sms' | 'mail', recipient: string) =>
     (await kit.outbox(medium)).filter((message) => message.recipient === recipient);
   const requestsOf = ({ text }: Reply): string[] =>

@@ -475,6 +475,14 @@ describe('import', () => {
     expect(summary).toEqual({ ...nothing, read: 100, written: 100 });
     const expected = ['grant', 'withdraw', 'grant', 'withdraw', 'grant'];
     for (const phone of phones) expect((await linesOf(phone)).map(({ kind }) => kind)).toEqual(expected);
+    // Dealt out by their lines, the second word would be written while the first still waits for company.
+    const [early, ...others] = Array.from({ length: 9 }, newPhone);
+    const row = (phone: string | undefined, granted: boolean, month: number): string =>
+      `${phone},sms,${granted},2025-0${month}-01T00:00:00Z\n`;
+    const company = others.map((phone) => `${row(phone, true, 1)}\n`);
+    company.splice(2, 0, `${row(early, false, 2)}\n`);
+    await take(`${HEADER}${row(early, true, 1)}${company.join('')}`, { batch: 3 });
+    expect((await linesOf(early!)).map(({ kind }) => kind)).toEqual(['grant', 'withdraw']);
   });
 
   test('what the database refuses of a batch costs only itself', async () => {
@@ -527,13 +535,13 @@ describe('a rehearsal', () => {
     const phone = newPhone();
     const rows = Array.from({ length: 60 }, (_, index) => {
       const at = new Date(Date.UTC(2025, 0, 1 + index)).toISOString();
-      return `${phone},sms,${index % 2 === 0},${at},${'z'.repeat(4000)},letter.pdf\n`;
+      return `${phone},sms,${index < 59},${at},${'z'.repeat(4000)}\n`;
     });
-    const { summary } = await take(`recipient,channel,granted,occurred_at,note,document\n${rows.join('')}`, {
+    const { summary } = await take(`recipient,channel,granted,occurred_at,note\n${rows.join('')}`, {
       dryRun: true,
       batch: 10,
     });
-    expect(summary).toEqual({ ...nothing, read: 60, written: 60 });
+    expect(summary).toEqual({ ...nothing, read: 60, written: 2, unchanged: 58 });
     expect(await linesOf(phone)).toEqual([]);
   });
 });
