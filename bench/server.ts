@@ -3,7 +3,7 @@
  * Fastify. With `ONE_BY_ONE` every verb runs alone, as it would without the batcher.
  */
 import { createHttp } from '../src/app.ts';
-import { seal } from '../src/consent/seals.ts';
+import { seal } from '../src/consent/ledger/seals.ts';
 import type { Ctx } from '../src/platform/ctx.ts';
 import { systemClock } from '../src/platform/ctx.ts';
 import { openDatabase } from '../src/platform/db.ts';

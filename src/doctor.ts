@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ConfigError, readConfig } from './config.ts';
-import { verifyLedger } from './consent/audit.ts';
+import { verifyLedger } from './consent/ledger/audit.ts';
 import { openInstallation } from './installation.ts';
 import { sql } from './platform/db.ts';
 import { createLog } from './platform/log.ts';

@@ -4,7 +4,7 @@ import pg from 'pg';
 import type { Logger } from 'pino';
 import { createHttp, createTasks, crontab, strangers } from './app.ts';
 import { type Config, ConfigError } from './config.ts';
-import { seal, sealAll } from './consent/seals.ts';
+import { seal, sealAll } from './consent/ledger/seals.ts';
 import { seedDemo } from './demo.ts';
 import { type Installation, openInstallation } from './installation.ts';
 import type { Ctx } from './platform/ctx.ts';

@@ -1,7 +1,7 @@
 /** What runs here and how it is: `/`, `/icon.svg`, `/healthz`, `/readyz`, `/metrics`. */
 import { timingSafeEqual } from 'node:crypto';
 import { anyone } from './accounts/callers.ts';
-import { ledgerHead } from './consent/seals.ts';
+import { ledgerHead } from './consent/ledger/seals.ts';
 import { asset } from './platform/assets.ts';
 import { sql } from './platform/db.ts';
 import { fail } from './platform/failure.ts';

@@ -3,10 +3,17 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { channels } from './consent/channels.ts';
-import { eventColumns, exportEvents, exportStates, type StateFilter, stateColumns } from './consent/export.ts';
-import { type ImportSummary, importConsents } from './consent/import.ts';
-import { FileError, type FileRecord, type Format, type Head, writeHeader, writeRecords } from './consent/records.ts';
 import { type Source, toldSources } from './consent/sources.ts';
+import { eventColumns, exportEvents, exportStates, type StateFilter, stateColumns } from './consent/transfer/export.ts';
+import { type ImportSummary, importConsents } from './consent/transfer/import.ts';
+import {
+  FileError,
+  type FileRecord,
+  type Format,
+  type Head,
+  writeHeader,
+  writeRecords,
+} from './consent/transfer/records.ts';
 import { CommandError } from './operators.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { randomKey } from './platform/keys.ts';

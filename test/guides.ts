@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const MARK = '--- end of block ---';
-const folder = new URL('../docs/guides/', import.meta.url).pathname;
+const folder = new URL('../docs/guides', import.meta.url).pathname;
 const blocks = /```(\w*)\n([\s\S]*?)```/g;
 
 interface Step {

@@ -1,6 +1,6 @@
 /** What a request itself tells of who speaks: kept with each line of the ledger, apart from it. */
 import type { Incoming } from '../platform/http.ts';
-import type { Evidence } from './lines.ts';
+import type { Evidence } from './ledger/lines.ts';
 
 /** @param more what the caller knows beside it */
 export function evidenceOf(incoming: Incoming, more: Evidence = {}): Evidence {

@@ -3,7 +3,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
 import { fail, refuse } from '../platform/failure.ts';
 import { sha256 } from '../platform/keys.ts';
-import type { NoticeRef } from './ledger.ts';
+import type { NoticeRef } from './ledger/book.ts';
 
 export interface NewNotice {
   readonly purpose: string;

@@ -7,7 +7,8 @@ import { object } from '../platform/schema.ts';
 import { stateForBasket } from './baskets.ts';
 import { channels, type Flags } from './channels.ts';
 import { eventExample, eventFields, listEvents } from './events.ts';
-import { ledgerHead } from './seals.ts';
+import { evidenceOf } from './evidence.ts';
+import { ledgerHead } from './ledger/seals.ts';
 
 /** Largest bigint of PostgreSQL: what a basket's number may be. */
 export const MAX_BIGINT = 2n ** 63n - 1n;
@@ -49,16 +50,11 @@ export const consentRoutes: readonly Route[] = [
     answers: { 200: { description: 'Kept' }, ...refusals(400, 401, 403, 413, 415, 429) },
     async run(ctx, request) {
       const { uid, basket, ...flags } = readFields(request.body, rules);
-      const agent = request.headers['user-agent'];
       await stateForBasket(ctx, {
         uid: uid as string,
         basket: basket as bigint,
         flags: flags as Flags,
-        evidence: {
-          ip: request.ip,
-          ...(agent === undefined ? {} : { user_agent: agent.slice(0, 500) }),
-          request: request.id,
-        },
+        evidence: evidenceOf(request),
       });
       return empty(200);
     },

@@ -11,7 +11,7 @@ import { object, text } from '../platform/schema.ts';
 import { isForeignBasket, promoteBasket } from './baskets.ts';
 import { channels } from './channels.ts';
 import { eventExample, eventFields, readEvent } from './events.ts';
-import type { Evidence } from './lines.ts';
+import type { Evidence } from './ledger/lines.ts';
 import { namedNotice } from './notices.ts';
 import { readRecipient } from './recipients.ts';
 import { needsReason, type Source, toldSources } from './sources.ts';
@@ -135,7 +135,9 @@ async function readStatement(ctx: Ctx, body: NewConsent, actor: string): Promise
     ...(notice === undefined ? {} : { notice }),
     ...(language === undefined ? {} : { language }),
   } as const;
-  return at === undefined ? statement : { ...statement, at, key: naturalKey(ctx, { ...statement, at }) };
+  if (at === undefined) return statement;
+  // By the time as it was told: one that runs ahead of our clock is moved, differently at each call.
+  return { ...statement, at, key: naturalKey(ctx, { ...statement, at: new Date(occurred_at!) }) };
 }
 
 async function tell(ctx: Ctx, request: Request<Operator>): Promise<Answer> {

@@ -8,8 +8,8 @@ import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure } from '../platform/failure.ts';
 import { enqueue } from '../platform/jobs.ts';
-import { type Book, type NoticeRef, openBook, readStandings, record } from './ledger.ts';
-import type { Evidence } from './lines.ts';
+import { type Book, type NoticeRef, openBook, readStandings, record } from './ledger/book.ts';
+import type { Evidence } from './ledger/lines.ts';
 import { type NoticeInForce, noticeFor, noticesInForce } from './notices.ts';
 import {
   decide,

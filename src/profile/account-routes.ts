@@ -4,6 +4,7 @@ import { customer, guest } from '../accounts/callers.ts';
 import { hashPassword, passwordComplaints } from '../accounts/passwords.ts';
 import { detailSchema, keySchema, password, signedInAnswer } from '../accounts/routes.ts';
 import { channels, shownFlags } from '../consent/channels.ts';
+import { evidenceOf } from '../consent/evidence.ts';
 import { MAX_BIGINT } from '../consent/routes.ts';
 import { akinon, boolean, char, email, type FieldRule, integer, readFields, refusals } from '../platform/drf.ts';
 import { refuse } from '../platform/failure.ts';
@@ -18,7 +19,7 @@ import {
   timeOrNull,
   integer as wholeNumber,
 } from '../platform/schema.ts';
-import { evidenceOf, flagsAmong, namedNotices, phoneAmong } from './changes.ts';
+import { flagsAmong, namedNotices, phoneAmong } from './changes.ts';
 import { confirmEmail, requestEmailChange } from './email-change.ts';
 import { register } from './registration.ts';
 

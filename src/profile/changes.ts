@@ -3,8 +3,8 @@ import type { Customer } from '../accounts/callers.ts';
 import { type PhoneNumber, readPhone } from '../accounts/phone-numbers.ts';
 import { READ_COOKIE } from '../accounts/read-cookie.ts';
 import { channels, type Flags } from '../consent/channels.ts';
-import type { NoticeRef } from '../consent/ledger.ts';
-import type { Evidence } from '../consent/lines.ts';
+import { evidenceOf } from '../consent/evidence.ts';
+import type { NoticeRef } from '../consent/ledger/book.ts';
 import { readNotice } from '../consent/notices.ts';
 import { type Body, UploadedFile } from '../platform/body.ts';
 import type { Ctx } from '../platform/ctx.ts';
@@ -14,17 +14,6 @@ import type { Incoming, Request } from '../platform/http.ts';
 import { storePicture } from './avatar.ts';
 import type { ProfileChange } from './decide.ts';
 import { avatarUrl, profileColumns, profileNames, profileRules } from './fields.ts';
-
-/** How we know that somebody said something: kept with each consent event. */
-export function evidenceOf(incoming: Incoming, more: Evidence = {}): Evidence {
-  const agent = incoming.headers['user-agent'];
-  return {
-    ip: incoming.ip,
-    ...(agent === undefined ? {} : { user_agent: agent.slice(0, 500) }),
-    request: incoming.id,
-    ...more,
-  };
-}
 
 /** The consent flags among read values. */
 export const flagsAmong = (values: Readonly<Record<string, unknown>>): Flags =>

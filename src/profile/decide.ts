@@ -3,8 +3,8 @@ import type { Account } from '../accounts/accounts.ts';
 import type { ContactPoint } from '../accounts/contact-points.ts';
 import type { PhoneNumber } from '../accounts/phone-numbers.ts';
 import { channels, type Flags, shownFlag, tailOf } from '../consent/channels.ts';
-import type { Book, NoticeRef } from '../consent/ledger.ts';
-import type { Evidence } from '../consent/lines.ts';
+import type { Book, NoticeRef } from '../consent/ledger/book.ts';
+import type { Evidence } from '../consent/ledger/lines.ts';
 import { type NoticeInForce, noticeFor } from '../consent/notices.ts';
 import {
   decide as decideConsent,

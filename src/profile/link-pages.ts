@@ -3,6 +3,7 @@ import { anyone } from '../accounts/callers.ts';
 import { openLink } from '../accounts/links.ts';
 import { password } from '../accounts/routes.ts';
 import { resetPassword } from '../accounts/sign-in.ts';
+import { evidenceOf } from '../consent/evidence.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { readFields } from '../platform/drf.ts';
@@ -10,7 +11,6 @@ import { Failure, refuse } from '../platform/failure.ts';
 import { type Answer, type Incoming, type Route, route } from '../platform/http.ts';
 import { type Language, say } from '../platform/language.ts';
 import { html, type Markup, page, pages } from '../platform/pages.ts';
-import { evidenceOf } from './changes.ts';
 import { confirmEmail } from './email-change.ts';
 
 const text = (language: Language, key: string, values: Record<string, string> = {}): string =>

@@ -4,7 +4,7 @@
  */
 import type { Account } from '../accounts/accounts.ts';
 import { type ContactPoint, contactPoints, placeholderPoint } from '../accounts/contact-points.ts';
-import { openBook, readStandings, record, type StateRow } from '../consent/ledger.ts';
+import { openBook, readStandings, record, type StateRow } from '../consent/ledger/book.ts';
 import { noticesInForce } from '../consent/notices.ts';
 import { askToConfirm } from '../consent/statements.ts';
 import { spendCodes, unspentCodes } from '../phone/verification.ts';

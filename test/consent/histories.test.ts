@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createAccount } from '../../src/accounts/accounts.ts';
 import { linkToken } from '../../src/accounts/links.ts';
 import { openSession } from '../../src/accounts/sessions.ts';
-import { findDrift, rebuildStates } from '../../src/consent/projection.ts';
+import { findDrift, rebuildStates } from '../../src/consent/ledger/projection.ts';
 import { type ConsentStatement, sayOne } from '../../src/consent/statements.ts';
 import { codeToSend } from '../../src/phone/verification.ts';
 import { transaction } from '../../src/platform/ctx.ts';

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openSession } from '../../src/accounts/sessions.ts';
-import { findDrift } from '../../src/consent/projection.ts';
+import { findDrift } from '../../src/consent/ledger/projection.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
 
 const PROFILE = '/users/profile/';

@@ -1,7 +1,7 @@
 /** What people say, as the ledger keeps it: edges with their evidence, and nothing that can be rewritten unseen. */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { type Line, lineHash } from '../../src/consent/lines.ts';
-import { seal, sealAll } from '../../src/consent/seals.ts';
+import { type Line, lineHash } from '../../src/consent/ledger/lines.ts';
+import { seal, sealAll } from '../../src/consent/ledger/seals.ts';
 import { sql } from '../../src/platform/db.ts';
 import { type Client, createKit, type Kit, PASSWORD, type Send } from '../kit.ts';
 

@@ -214,6 +214,20 @@ describe('telling a consent', () => {
     expect(await eventsAbout(phone)).toHaveLength(1);
   });
 
+  test('told by a clock that runs ahead it is the same again, also after a no in between', async () => {
+    const phone = newNumber();
+    const body = { recipient: phone, granted: true, occurred_at: ago(-2 * MINUTE), evidence: { ip: '203.0.113.7' } };
+    const first = await tell(body);
+    expect((await tell({ recipient: phone, granted: false })).body.state).toBe('withdrawn');
+    const again = await tell(body);
+    expect([first.status, again.status, again.body.id, again.body.state]).toEqual([
+      201,
+      200,
+      first.body.id,
+      'withdrawn',
+    ]);
+  });
+
   test('an Idempotency-Key stands for one request', async () => {
     const phone = newNumber();
     const headers = { 'idempotency-key': `key-${phone}` };

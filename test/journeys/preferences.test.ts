@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { contactPoints } from '../../src/accounts/contact-points.ts';
 import { addNotice, type NewNotice } from '../../src/consent/notices.ts';
-import { masked } from '../../src/consent/preferences.ts';
+import { masked } from '../../src/consent/pages/preferences.ts';
 import type { State } from '../../src/consent/rules.ts';
 import { sayOne } from '../../src/consent/statements.ts';
 import { transaction } from '../../src/platform/ctx.ts';
@@ -250,7 +250,7 @@ describe('the links', () => {
       await other.close();
     }
     const { deriveKeys } = await import('../../src/platform/keys.ts');
-    const { tokenOf } = await import('../../src/consent/links.ts');
+    const { tokenOf } = await import('../../src/consent/pages/links.ts');
     const ada = await kit.signUp();
     const forged = tokenOf(
       { ...kit.ctx, keys: deriveKeys('another secret key, of somebody who has read our code') },

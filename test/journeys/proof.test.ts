@@ -6,11 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { lineHash } from '../../src/consent/lines.ts';
+import { lineHash } from '../../src/consent/ledger/lines.ts';
+import { headHash, sealAll } from '../../src/consent/ledger/seals.ts';
 import { addNotice, type Notice } from '../../src/consent/notices.ts';
-import { checkProof, describeCheck } from '../../src/consent/proof-check.ts';
-import { describeKey, type FullLine, type Proof, signedText } from '../../src/consent/proof-file.ts';
-import { headHash, sealAll } from '../../src/consent/seals.ts';
+import { checkProof, describeCheck } from '../../src/consent/proof/check.ts';
+import { describeKey, type FullLine, type Proof, signedText } from '../../src/consent/proof/file.ts';
 import { sayOne } from '../../src/consent/statements.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
 

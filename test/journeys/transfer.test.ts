@@ -4,11 +4,11 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { exportEvents, exportStates, type StateFilter } from '../../src/consent/export.ts';
-import { type ImportOptions, type ImportSummary, importConsents } from '../../src/consent/import.ts';
 import { addNotice } from '../../src/consent/notices.ts';
-import type { FileRecord } from '../../src/consent/records.ts';
 import { sayAll } from '../../src/consent/statements.ts';
+import { exportEvents, exportStates, type StateFilter } from '../../src/consent/transfer/export.ts';
+import { type ImportOptions, type ImportSummary, importConsents } from '../../src/consent/transfer/import.ts';
+import type { FileRecord } from '../../src/consent/transfer/records.ts';
 import { createKit, type Kit } from '../kit.ts';
 
 let kit: Kit;

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { Webhook } from 'standardwebhooks';
 import { request } from 'undici';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { sealAll } from '../../src/consent/seals.ts';
+import { sealAll } from '../../src/consent/ledger/seals.ts';
 import { startWorker } from '../../src/platform/jobs.ts';
 import { decrypt, encrypt } from '../../src/platform/secrets.ts';
 import { dispatcherFor, isPrivate } from '../../src/webhooks/addresses.ts';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, inject, test, vi } from 'vitest';
 import { type Config, readConfig } from '../../src/config.ts';
-import { verifyLedger } from '../../src/consent/audit.ts';
+import { verifyLedger } from '../../src/consent/ledger/audit.ts';
 import { seedDemo } from '../../src/demo.ts';
 import { doctor, type Finding } from '../../src/doctor.ts';
 import { type Installation, openInstallation } from '../../src/installation.ts';

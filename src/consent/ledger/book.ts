@@ -2,12 +2,12 @@
  * The consent ledger: append-only lines, and the states they lead to. A transaction locks points, opens a book with what is
  * on record, decides and writes into it, and records it in one statement.
  */
-import type { ContactPoint } from '../accounts/contact-points.ts';
-import type { Ctx } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
+import type { ContactPoint } from '../../accounts/contact-points.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { type Edge, follow, type Standing } from '../rules.ts';
+import type { Source } from '../sources.ts';
 import { chance, commitment, type Evidence, type Line, lineHash, uuidv7 } from './lines.ts';
-import { type Edge, follow, type Standing } from './rules.ts';
-import type { Source } from './sources.ts';
 
 /** A notice as a line names it. */
 export interface NoticeRef {

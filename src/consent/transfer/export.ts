@@ -1,8 +1,8 @@
 /** Export: what may be done with every address, or every line of the ledger, as it was at one moment. */
-import { type Ctx, transaction } from '../platform/ctx.ts';
-import { type Statement, sql } from '../platform/db.ts';
-import { isAllowed } from './decisions.ts';
-import type { State } from './rules.ts';
+import { type Ctx, transaction } from '../../platform/ctx.ts';
+import { type Statement, sql } from '../../platform/db.ts';
+import { isAllowed } from '../decisions.ts';
+import type { State } from '../rules.ts';
 
 const STEP = 2000;
 

@@ -3,8 +3,8 @@
  * written for one, so that every mail to millions can carry its own.
  */
 import { timingSafeEqual } from 'node:crypto';
-import type { Ctx } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
 
 /** What a link opens, and how it ends. */
 export type SignedLink =

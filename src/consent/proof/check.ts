@@ -4,9 +4,10 @@
  */
 import { type KeyObject, verify } from 'node:crypto';
 import Compile from 'typebox/compile';
-import { sha256 } from '../platform/keys.ts';
-import { canonical, commitment, lineHash } from './lines.ts';
-import { rootFromPath } from './merkle.ts';
+import { sha256 } from '../../platform/keys.ts';
+import { canonical, commitment, lineHash } from '../ledger/lines.ts';
+import { rootFromPath } from '../ledger/merkle.ts';
+import { headHash } from '../ledger/seals.ts';
 import {
   describeKey,
   type FullLine,
@@ -21,8 +22,7 @@ import {
   SCHEMA,
   signedText,
   timeOf,
-} from './proof-file.ts';
-import { headHash } from './seals.ts';
+} from './file.ts';
 
 /** What a file says of itself, and the first thing that does not hold. */
 export interface ProofCheck {

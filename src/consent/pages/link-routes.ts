@@ -1,16 +1,16 @@
 /** What systems that send messages ask for: the headers and links that go with a message. */
 import Type from 'typebox';
-import { operator } from '../accounts/callers.ts';
-import { addressHash } from '../accounts/contact-points.ts';
-import type { Ctx } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
-import { fail, refuse } from '../platform/failure.ts';
-import { empty, ok, type Route, route } from '../platform/http.ts';
-import { checkSchema, own, pathId, problems, queryText } from '../platform/problem.ts';
-import { object, text, time } from '../platform/schema.ts';
-import { channels } from './channels.ts';
+import { operator } from '../../accounts/callers.ts';
+import { addressHash } from '../../accounts/contact-points.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { fail, refuse } from '../../platform/failure.ts';
+import { empty, ok, type Route, route } from '../../platform/http.ts';
+import { checkSchema, own, pathId, problems, queryText } from '../../platform/problem.ts';
+import { object, text, time } from '../../platform/schema.ts';
+import { channels } from '../channels.ts';
+import { readRecipient } from '../recipients.ts';
 import { accountLink, addressLink, revokeLinks, type SignedLink, tokenOf } from './links.ts';
-import { readRecipient } from './recipients.ts';
 
 const names = channels.map(({ name }) => name);
 

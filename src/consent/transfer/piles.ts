@@ -2,7 +2,7 @@
 import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { randomKey } from '../platform/keys.ts';
+import { randomKey } from '../../platform/keys.ts';
 
 /** A pile that has grown this long is written down; all together hold some MiB at most. */
 const PILE_LENGTH = 65_536;

@@ -1,5 +1,5 @@
 /** What a proof looks like, for the API reference. */
-import { type Proof, SCHEMA } from './proof-file.ts';
+import { type Proof, SCHEMA } from './file.ts';
 
 const digest = (character: string): string => character.repeat(64);
 const hash = '5f0c3b1e'.repeat(8);

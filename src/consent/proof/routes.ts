@@ -1,16 +1,16 @@
 /** Proofs over HTTP: of an account, of an address, and the key they are signed with. */
-import { anyone, type Operator, operator } from '../accounts/callers.ts';
-import type { Ctx } from '../platform/ctx.ts';
-import { refuse } from '../platform/failure.ts';
-import type { Answer, Dialect, Request, Route } from '../platform/http.ts';
-import { ok, route } from '../platform/http.ts';
-import type { Language } from '../platform/language.ts';
-import { own, pathId, problems, queryText } from '../platform/problem.ts';
-import { type ProofFile, proveAccount, proveAddress } from './proof.ts';
-import { keyExample, proofExample } from './proof-example.ts';
-import { describeKey, keySchema, proofSchema } from './proof-file.ts';
-import { pagePolicy } from './proof-page.ts';
-import { readRecipient } from './recipients.ts';
+import { anyone, type Operator, operator } from '../../accounts/callers.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { refuse } from '../../platform/failure.ts';
+import type { Answer, Dialect, Request, Route } from '../../platform/http.ts';
+import { ok, route } from '../../platform/http.ts';
+import type { Language } from '../../platform/language.ts';
+import { own, pathId, problems, queryText } from '../../platform/problem.ts';
+import { readRecipient } from '../recipients.ts';
+import { type ProofFile, proveAccount, proveAddress } from './build.ts';
+import { keyExample, proofExample } from './example.ts';
+import { describeKey, keySchema, proofSchema } from './file.ts';
+import { pagePolicy } from './page.ts';
 
 /** The weight that an Accept header gives this very type; 0 when it does not name it. */
 const weightOf = (accept: string, type: string): number =>

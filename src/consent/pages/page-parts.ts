@@ -1,14 +1,14 @@
 /** What the pages behind signed links have in common. */
-import { anyone } from '../accounts/callers.ts';
-import { languageOf } from '../accounts/mails.ts';
-import type { Ctx } from '../platform/ctx.ts';
-import { fail } from '../platform/failure.ts';
-import type { Incoming, Request } from '../platform/http.ts';
-import { chooseLanguage, type Language } from '../platform/language.ts';
-import { html, type Markup, pages } from '../platform/pages.ts';
+import { anyone } from '../../accounts/callers.ts';
+import { languageOf } from '../../accounts/mails.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { fail } from '../../platform/failure.ts';
+import type { Incoming, Request } from '../../platform/http.ts';
+import { chooseLanguage, type Language } from '../../platform/language.ts';
+import { html, type Markup, pages } from '../../platform/pages.ts';
+import { channelWords, type Words } from '../words.ts';
 import { readToken, type SignedLink } from './links.ts';
 import type { NoticeView } from './preferences.ts';
-import { channelWords, type Words } from './words.ts';
 
 export const common = { dialect: pages, who: anyone, tag: 'Pages', hidden: true, answers: {} } as const;
 export const fieldsOf = ({ body }: Request<object>): Record<string, unknown> =>

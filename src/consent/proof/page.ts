@@ -1,10 +1,10 @@
 /** A proof as people read it: one page that prints, runs nothing and asks nothing of any server. The document is in it. */
 import { createHash } from 'node:crypto';
-import { type Language, say } from '../platform/language.ts';
-import { html, Markup } from '../platform/pages.ts';
-import { CLOSING, OPENING, type Proof, type ProofLine } from './proof-file.ts';
-import type { EventKind, Outcome, State } from './rules.ts';
-import type { Source } from './sources.ts';
+import { type Language, say } from '../../platform/language.ts';
+import { html, Markup } from '../../platform/pages.ts';
+import type { EventKind, Outcome, State } from '../rules.ts';
+import type { Source } from '../sources.ts';
+import { CLOSING, OPENING, type Proof, type ProofLine } from './file.ts';
 
 const style = `
 :root{color-scheme:light;--ink:#1d1a16;--soft:#5f564b;--line:#d8d0c4;--accent:#8a3b12}

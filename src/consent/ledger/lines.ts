@@ -3,8 +3,8 @@
  * are checked with this and nothing else: no database.
  */
 import { randomBytes } from 'node:crypto';
-import { sha256 } from '../platform/keys.ts';
-import type { EventKind, Outcome } from './rules.ts';
+import { sha256 } from '../../platform/keys.ts';
+import type { EventKind, Outcome } from '../rules.ts';
 
 /** How we know: who asked from where, about which address. Personal, therefore kept apart from the line. */
 export interface Evidence {

@@ -5,7 +5,7 @@
 import { isUtf8 } from 'node:buffer';
 import { parse } from 'csv-parse/sync';
 import { stringify } from 'csv-stringify/sync';
-import { JsonError, parseJson, textFault } from '../platform/json.ts';
+import { JsonError, parseJson, textFault } from '../../platform/json.ts';
 
 export type Format = 'csv' | 'ndjson';
 

@@ -2,14 +2,14 @@
  * Import: many statements of the shop out of a file, by the same verb and rules as one. Each row that is wrong costs
  * itself only; a row that was written is not written again, so an import that ended early is simply run once more.
  */
-import { type Ctx, transaction } from '../platform/ctx.ts';
-import { Failure } from '../platform/failure.ts';
-import { say } from '../platform/language.ts';
-import { columnsFault, openRows, type RowOptions } from './import-rows.ts';
+import { type Ctx, transaction } from '../../platform/ctx.ts';
+import { Failure } from '../../platform/failure.ts';
+import { say } from '../../platform/language.ts';
+import type { Outcome } from '../rules.ts';
+import { type ConsentStatement, type Said, sayAll } from '../statements.ts';
 import { openPiles } from './piles.ts';
 import { FileError, type FileRecord, type Format, type Head, readRecords } from './records.ts';
-import type { Outcome } from './rules.ts';
-import { type ConsentStatement, type Said, sayAll } from './statements.ts';
+import { columnsFault, openRows, type RowOptions } from './rows.ts';
 
 /** Batches under way at once: PostgreSQL writes one while we prepare the other. */
 const LANES = 2;

@@ -1,13 +1,13 @@
 /** A row of an import, read as a statement of the shop. Two kinds of row: what a person said, and a state of our own export. */
-import type { Ctx } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
-import { say } from '../platform/language.ts';
-import { channels } from './channels.ts';
-import type { NoticeRef } from './ledger.ts';
-import { type Recipient, readRecipient } from './recipients.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { say } from '../../platform/language.ts';
+import { channels } from '../channels.ts';
+import type { NoticeRef } from '../ledger/book.ts';
+import { type Recipient, readRecipient } from '../recipients.ts';
+import { needsReason, type Source, sources, toldSources } from '../sources.ts';
+import { type ConsentStatement, type Intent, naturalKey } from '../statements.ts';
 import { type FileRecord, isUnkeepable } from './records.ts';
-import { needsReason, type Source, sources, toldSources } from './sources.ts';
-import { type ConsentStatement, type Intent, naturalKey } from './statements.ts';
 
 /** What a row may hold beside `evidence.…`. The first must all be there; of each pair one. */
 const needed = ['recipient', 'channel'] as const;

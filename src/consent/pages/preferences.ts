@@ -3,16 +3,16 @@
  * history. The link was sent to one of them, which proves that one.
  */
 import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
-import type { PointKind } from '../accounts/contact-points.ts';
-import type { Ctx } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
-import { channels, tailOf } from './channels.ts';
-import { isAllowed } from './decisions.ts';
-import { readStandings } from './ledger.ts';
+import type { PointKind } from '../../accounts/contact-points.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { channels, tailOf } from '../channels.ts';
+import { isAllowed } from '../decisions.ts';
+import { readStandings } from '../ledger/book.ts';
+import { type Notice, noticeFor, noticesInForce } from '../notices.ts';
+import type { EventKind, Outcome, Standing, State } from '../rules.ts';
+import type { Source } from '../sources.ts';
 import type { PreferenceLink } from './links.ts';
-import { type Notice, noticeFor, noticesInForce } from './notices.ts';
-import type { EventKind, Outcome, Standing, State } from './rules.ts';
-import type { Source } from './sources.ts';
 
 export interface ReaderPoint {
   readonly id: number;

@@ -1,7 +1,7 @@
 /** Checking the ledger of a database: every line, seal and signature, and that what decides is what the lines say. */
 import { verify } from 'node:crypto';
-import type { Ctx } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
 import { commitment, type Evidence, type Line, lineHash } from './lines.ts';
 import { merkleRoot } from './merkle.ts';
 import { findDrift } from './projection.ts';

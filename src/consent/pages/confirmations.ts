@@ -2,19 +2,19 @@
  * Double opt-in: a yes that has to be confirmed from the address itself. One message asks for everything that is open
  * there, and its link leads to a page with a yes and a no. Also the message that brings a new preference link.
  */
-import type { PointKind } from '../accounts/contact-points.ts';
-import { languageOf } from '../accounts/mails.ts';
-import type { Ctx } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
-import { enqueue, type Task } from '../platform/jobs.ts';
-import type { Language } from '../platform/language.ts';
-import type { Mailer } from '../platform/mail.ts';
-import { countHit, returnHit } from '../platform/throttle.ts';
-import type { Evidence } from './lines.ts';
+import type { PointKind } from '../../accounts/contact-points.ts';
+import { languageOf } from '../../accounts/mails.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { enqueue, type Task } from '../../platform/jobs.ts';
+import type { Language } from '../../platform/language.ts';
+import type { Mailer } from '../../platform/mail.ts';
+import { countHit, returnHit } from '../../platform/throttle.ts';
+import type { Evidence } from '../ledger/lines.ts';
+import { sayAll } from '../statements.ts';
+import { channelWords, type Words, wordsIn } from '../words.ts';
 import { accountLink, addressLink, confirmLink, type SignedLink, tokenOf } from './links.ts';
 import { purposeTitle } from './preferences.ts';
-import { sayAll } from './statements.ts';
-import { channelWords, type Words, wordsIn } from './words.ts';
 
 /** How messages leave, and where their links lead. */
 export interface Post {

@@ -1,7 +1,7 @@
 /** Merkle trees against RFC 9162's own definition, written here a second time: split at the largest power of two. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { sha256 } from '../platform/keys.ts';
+import { sha256 } from '../../platform/keys.ts';
 import { inclusionPaths, merkleRoot, rootFromPath } from './merkle.ts';
 
 const line = (n: number): Buffer => sha256(`line ${n}`);

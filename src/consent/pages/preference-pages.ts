@@ -2,12 +2,13 @@
  * The preference page. It works without script. A GET only shows, because mail programs and scanners open links on their
  * own; a POST acts, and the link in its path is all it needs.
  */
-import type { Ctx } from '../platform/ctx.ts';
-import { type Answer, type Incoming, type Route, route } from '../platform/http.ts';
-import type { Language } from '../platform/language.ts';
-import { html, languageLinks, Markup, page } from '../platform/pages.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { type Answer, type Incoming, type Route, route } from '../../platform/http.ts';
+import type { Language } from '../../platform/language.ts';
+import { html, languageLinks, Markup, page } from '../../platform/pages.ts';
+import { evidenceOf } from '../evidence.ts';
+import { channelWords, kindWords, outcomeWords, sourceWords, stateWords, type Words, wordsIn } from '../words.ts';
 import { askForLink } from './confirmations.ts';
-import { evidenceOf } from './evidence.ts';
 import { around, chosen, common, fieldsOf, languageFor, linkOf, newLink, noticeBlock, time } from './page-parts.ts';
 import {
   type ChannelView,
@@ -20,7 +21,6 @@ import {
   readPreferences,
 } from './preferences.ts';
 import { refuseEverything, savePreferences, type Wish } from './wishes.ts';
-import { channelWords, kindWords, outcomeWords, sourceWords, stateWords, type Words, wordsIn } from './words.ts';
 
 const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
 

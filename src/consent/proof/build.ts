@@ -1,13 +1,15 @@
 /** Building proofs: everything on record about one person or address, with what proves that nobody edited it since. */
 import { sign } from 'node:crypto';
-import { addressHash } from '../accounts/contact-points.ts';
-import { type Ctx, transaction } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
-import { fail } from '../platform/failure.ts';
-import { sha256 } from '../platform/keys.ts';
-import type { Language } from '../platform/language.ts';
-import type { Evidence, Line } from './lines.ts';
-import { inclusionPaths } from './merkle.ts';
+import { addressHash } from '../../accounts/contact-points.ts';
+import { type Ctx, transaction } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { fail } from '../../platform/failure.ts';
+import { sha256 } from '../../platform/keys.ts';
+import type { Language } from '../../platform/language.ts';
+import type { Evidence, Line } from '../ledger/lines.ts';
+import { inclusionPaths } from '../ledger/merkle.ts';
+import { ledgerHead, type Seal, seal } from '../ledger/seals.ts';
+import type { Recipient } from '../recipients.ts';
 import {
   describeKey,
   type FullLine,
@@ -18,10 +20,8 @@ import {
   receiptOf,
   SCHEMA,
   signedText,
-} from './proof-file.ts';
-import { proofPage } from './proof-page.ts';
-import type { Recipient } from './recipients.ts';
-import { ledgerHead, type Seal, seal } from './seals.ts';
+} from './file.ts';
+import { proofPage } from './page.ts';
 
 /** Full batches sealed at most before a proof is made: one second's work, whatever an import has left waiting. */
 const BATCHES = 4;

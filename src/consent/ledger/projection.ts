@@ -1,8 +1,8 @@
 /** The projection as a replay of the ledger: what `consent_state` has to be, and how it is made anew. */
-import { type Ctx, transaction } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
-import type { StateRow } from './ledger.ts';
-import { type EventKind, foldOrder, follow, type Standing } from './rules.ts';
+import { type Ctx, transaction } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { type EventKind, foldOrder, follow, type Standing } from '../rules.ts';
+import type { StateRow } from './book.ts';
 
 /** Points a step looks at. */
 const STEP = 5000;

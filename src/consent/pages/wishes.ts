@@ -1,12 +1,12 @@
 /** What a form of the preference page says, and what becomes of it. */
-import { type Ctx, transaction } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
-import { channels } from './channels.ts';
-import { type NoticeRef, readStandings } from './ledger.ts';
-import type { Evidence } from './lines.ts';
+import { type Ctx, transaction } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { channels } from '../channels.ts';
+import { type NoticeRef, readStandings } from '../ledger/book.ts';
+import type { Evidence } from '../ledger/lines.ts';
+import type { Standing } from '../rules.ts';
+import { type ConsentStatement, sayAll } from '../statements.ts';
 import { type Current, currentOf, isOn, noticeTexts, pointsOf, type Reader, type ReaderPoint } from './preferences.ts';
-import type { Standing } from './rules.ts';
-import { type ConsentStatement, sayAll } from './statements.ts';
 
 /** What a form says of one switch. */
 export interface Wish {

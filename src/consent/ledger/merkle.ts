@@ -1,5 +1,5 @@
 /** Merkle trees of RFC 9162, 2.1: roots of batches, and the paths that prove a line was in one. */
-import { sha256 } from '../platform/keys.ts';
+import { sha256 } from '../../platform/keys.ts';
 
 const LEAF = Buffer.from([0]);
 const NODE = Buffer.from([1]);

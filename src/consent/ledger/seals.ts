@@ -4,10 +4,10 @@
  * one before.
  */
 import { sign } from 'node:crypto';
-import type { Ctx } from '../platform/ctx.ts';
-import { transaction } from '../platform/ctx.ts';
-import { sql } from '../platform/db.ts';
-import { sha256 } from '../platform/keys.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { transaction } from '../../platform/ctx.ts';
+import { sql } from '../../platform/db.ts';
+import { sha256 } from '../../platform/keys.ts';
 import { merkleRoot } from './merkle.ts';
 
 const MOST = 5000;
