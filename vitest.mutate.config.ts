@@ -7,7 +7,8 @@ export default defineConfig({
   test: {
     ...base.test,
     include: (
-      process.env['MUTATE_TESTS'] ?? 'src/consent/rules.test.ts,src/consent/ledger/lines.test.ts,src/consent/ledger/merkle.test.ts'
+      process.env['MUTATE_TESTS'] ??
+      'src/consent/rules.test.ts,src/consent/ledger/lines.test.ts,src/consent/ledger/merkle.test.ts'
     ).split(','),
     maxWorkers: 1,
   },

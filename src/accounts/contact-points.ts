@@ -4,6 +4,12 @@ import { sql } from '../platform/db.ts';
 
 export type PointKind = 'phone' | 'email';
 
+/** Kind and value: an e-mail as `foldEmail` folds it, or a phone number in E.164. */
+export interface Address {
+  readonly kind: PointKind;
+  readonly value: string;
+}
+
 export interface ContactPoint {
   readonly id: number;
   readonly kind: PointKind;
@@ -17,6 +23,32 @@ export interface ContactPoint {
 export const addressHash = (ctx: Ctx, kind: PointKind, value: string): Buffer =>
   ctx.keys.hash('contact_point', kind, value);
 
+/** Each address once with its hash, in the order of hashes: two transactions that make the same points never wait crosswise. */
+function hashed(ctx: Ctx, addresses: readonly Address[]): (Address & { hash: Buffer })[] {
+  const wanted = new Map(
+    addresses.map(({ kind, value }) => [`${kind} ${value}`, { kind, value, hash: addressHash(ctx, kind, value) }]),
+  );
+  return [...wanted.values()].sort((a, b) => Buffer.compare(a.hash, b.hash));
+}
+
+/**
+ * Makes the points that are new. Whoever is to lock others too makes all of them first and then locks all, in the order of
+ * their ids.
+ * @returns the hashes of all
+ */
+export async function makePoints(ctx: Ctx, addresses: readonly Address[]): Promise<Buffer[]> {
+  if (addresses.length === 0) return [];
+  const all = hashed(ctx, addresses);
+  const hashes = all.map(({ hash }) => hash);
+  await ctx.db.run(sql`
+    insert into contact_point (kind, value, address_hash, created_at)
+    select kind, value, address_hash, ${ctx.clock.now()}
+      from unnest(${all.map(({ kind }) => kind)}::text[], ${all.map(({ value }) => value)}::text[],
+                  ${hashes}::bytea[]) as a (kind, value, address_hash)
+    on conflict (address_hash) do nothing`);
+  return hashes;
+}
+
 /**
  * The points of these addresses, made where they are new, locked until the transaction ends. In the order asked for.
  * @param addresses e-mails as `foldEmail` folds them, phone numbers in E.164
@@ -24,25 +56,14 @@ export const addressHash = (ctx: Ctx, kind: PointKind, value: string): Buffer =>
  */
 export async function contactPoints(
   ctx: Ctx,
-  addresses: readonly { kind: PointKind; value: string }[],
+  addresses: readonly Address[],
   { by }: { by: 'person' | 'shop' },
 ): Promise<ContactPoint[]> {
   if (addresses.length === 0) return [];
-  const wanted = new Map(
-    addresses.map(({ kind, value }) => [`${kind} ${value}`, { kind, value, hash: addressHash(ctx, kind, value) }]),
-  );
-  // In the order of their hashes: two transactions that make the same points do not wait for each other crosswise.
-  const sorted = [...wanted.values()].sort((a, b) => Buffer.compare(a.hash, b.hash));
+  const sorted = hashed(ctx, addresses);
   const hashes = sorted.map(({ hash }) => hash);
-  const now = ctx.clock.now();
-  // Locked in the order of ids, as every other transaction locks points.
   const [, rows] = await Promise.all([
-    ctx.db.run(sql`
-      insert into contact_point (kind, value, address_hash, created_at)
-      select kind, value, address_hash, ${now}
-        from unnest(${sorted.map(({ kind }) => kind)}::text[], ${sorted.map(({ value }) => value)}::text[],
-                    ${hashes}::bytea[]) as a (kind, value, address_hash)
-      on conflict (address_hash) do nothing`),
+    makePoints(ctx, addresses),
     ctx.db.rows<ContactPoint & { retired: boolean }>(sql`
       select id, kind, encode(address_hash, 'hex') as address_hash, value, retired_at is not null as retired
         from contact_point where address_hash = any (${hashes}::bytea[]) order by id for no key update`),

@@ -224,11 +224,9 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
   };
   const pointOf = (kind: ContactPoint['kind']): ContactPoint | undefined => {
     const id = kind === 'email' ? account.email_point : account.phone_point;
-    return id === null
-      ? undefined
-      : (loaded.points.get(id) ??
-          (kind === 'phone' && number !== undefined ? loaded.numbers.get(number) : undefined) ??
-          loaded.placeholders.get(change.account));
+    if (id === null) return undefined;
+    const moved = kind === 'phone' && number !== undefined ? loaded.numbers.get(number) : undefined;
+    return moved ?? loaded.points.get(id) ?? loaded.placeholders.get(change.account);
   };
 
   // What the old number allowed ends with it, unless somebody else still holds it (rule 5). Flags stated before there was

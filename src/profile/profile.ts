@@ -3,7 +3,13 @@
  * change in plain code, write it all, commit once.
  */
 import type { Account } from '../accounts/accounts.ts';
-import { type ContactPoint, contactPoints, placeholderPoint } from '../accounts/contact-points.ts';
+import {
+  addressHash,
+  type ContactPoint,
+  contactPoints,
+  makePoints,
+  placeholderPoint,
+} from '../accounts/contact-points.ts';
 import { openBook, readStandings, record, type StateRow } from '../consent/ledger/book.ts';
 import { noticesInForce } from '../consent/notices.ts';
 import { askToConfirm } from '../consent/statements.ts';
@@ -111,17 +117,23 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
   const proofs = changes.flatMap(({ account, proof }) => (proof === undefined ? [] : [{ account, nonce: proof }]));
   // Sent together, answered in order: locks first, so that what is read after them is what they guard.
   const states = changes.some(({ flags }) => Object.keys(flags).length > 0);
-  const [accounts, points, standings, proven, notices] = await Promise.all([
+  const numbers = changes.flatMap(({ phone }) =>
+    phone == null ? [] : [{ kind: 'phone' as const, value: phone.e164 }],
+  );
+  const hashes = numbers.map(({ kind, value }) => addressHash(ctx, kind, value));
+  const [accounts, , points, standings, proven, notices] = await Promise.all([
     ctx.db.rows<Account>(sql`
       select id, email, first_name, last_name, phone, phone_e164, gender, date_of_birth, language_code, attributes, avatar,
              is_operator, date_joined, last_login, email_verified_at, phone_verified_at, email_point, phone_point, version
         from account where id = any (${ids}::bigint[]) and is_active order by id for no key update`),
+    makePoints(ctx, numbers),
     emails.length + phones.length === 0
       ? []
       : ctx.db.rows<ContactPoint>(sql`
           select p.id, p.kind, encode(p.address_hash, 'hex') as address_hash, p.value from contact_point p
            where p.id in (select a.email_point from account a where a.id = any (${emails}::bigint[])
-                          union all select a.phone_point from account a where a.id = any (${phones}::bigint[]))
+                          union all select a.phone_point from account a where a.id = any (${phones}::bigint[])
+                          union all select n.id from contact_point n where n.address_hash = any (${hashes}::bytea[]))
            order by p.id for no key update`),
     ctx.db.rows<StateRow>(sql`
       select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath

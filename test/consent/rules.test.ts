@@ -527,6 +527,22 @@ describe('rule 6: what the flags show', () => {
     expect(await shown()).toEqual([true, true, true]);
     await patch(send, { sms_allowed: false, whatsapp_allowed: false, call_allowed: false });
     expect(await shown()).toEqual([false, false, false]);
+    // What nobody ever spoke of is unknown again after a suppression, and shows so.
+    const silent = await person();
+    for (const suppressed of [true, false])
+      ok(
+        await tell({
+          recipient: silent.phone,
+          channel: 'call',
+          suppressed,
+          source: 'staff',
+          evidence: { reason: 'bounced' },
+        }),
+      );
+    expect([await read(silent.send), await decision(silent.phone, 'call')]).toEqual([
+      [false, false, false, null],
+      [false, 'unknown'],
+    ]);
     await kit.set('DOUBLE_OPT_IN', ['call']);
     const pending = await person();
     expect(flags(await patch(pending.send, { call_allowed: true }))).toEqual([false, false, false, false]);
