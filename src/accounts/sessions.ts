@@ -14,12 +14,15 @@ export interface SignedIn {
   readonly account: Account;
   readonly kind: SessionKind;
   readonly family: string;
+  /** When they signed in. */
+  readonly since: Date;
 }
 
 interface Row extends Account {
   n: number;
   session_kind: SessionKind;
   session_family: string;
+  session_since: Date;
 }
 
 /**
@@ -30,7 +33,7 @@ interface Row extends Account {
 export const signedIn = batched<{ key: string; kinds: readonly SessionKind[] }, SignedIn | undefined>({
   async run(ctx, items) {
     const rows = await ctx.db.rows<Row>(sql`
-      select q.n::int as n, s.kind as session_kind, s.family as session_family,
+      select q.n::int as n, s.kind as session_kind, s.family as session_family, s.created_at as session_since,
              a.id, a.email, a.first_name, a.last_name, a.phone, a.phone_e164, a.gender, a.date_of_birth, a.language_code,
              a.attributes, a.avatar, a.is_operator, a.date_joined, a.last_login, a.email_verified_at, a.phone_verified_at,
              a.email_point, a.phone_point, a.version, c.consents
@@ -44,7 +47,7 @@ export const signedIn = batched<{ key: string; kinds: readonly SessionKind[] }, 
     const found = new Array<SignedIn | undefined>(items.length).fill(undefined);
     for (const row of rows) {
       if (!items[row.n - 1]!.kinds.includes(row.session_kind)) continue;
-      found[row.n - 1] = { account: row, kind: row.session_kind, family: row.session_family };
+      found[row.n - 1] = { account: row, kind: row.session_kind, family: row.session_family, since: row.session_since };
     }
     return found as SignedIn[];
   },

@@ -15,7 +15,6 @@ import {
   follow,
   isSilent,
   maySpeakFor,
-  needsHearing,
   type Outcome,
   type Speaker,
   type Standing,
@@ -286,7 +285,6 @@ describe('rule 2: a write is an edge', () => {
 
 describe('rule 3: a stale form', () => {
   test.each(['withdrawn', 'suppressed'] as const)('a yes against %s that was not read is kept as stale', (state) => {
-    expect(needsHearing(standing(state))).toBe(true);
     expect(decide(standing(state), say(true, person({ heard: false })), now)).toEqual(edge('grant', at(20), 'stale'));
     expect(decide(standing(state), say(true, person({ heard: false }), { doubleOptIn: true }), now)).toEqual(
       edge('grant', at(20), 'stale'),
@@ -297,7 +295,6 @@ describe('rule 3: a stale form', () => {
   test.each([undefined, 'unknown', 'pending', 'expired', 'refused'] as const)(
     'a yes to %s needs nothing read',
     (state) => {
-      expect(needsHearing(known(state))).toBe(false);
       expect(decide(known(state), say(true, person({ heard: false })), now)).toEqual(edge('grant'));
     },
   );

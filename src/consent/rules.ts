@@ -209,9 +209,6 @@ export function maySpeakFor(standing: Standing | undefined, account: number, pro
   return proven || !standing?.proven || standing.account === account || !kept.has(standing.state);
 }
 
-/** Whether a yes to this needs a speaker who has read it (rule 3). */
-export const needsHearing = (standing: Standing | undefined): boolean => kept.has(stateOf(standing));
-
 /** The answer to an open request, given from the address itself. */
 export const decideConfirm = (standing: Standing | undefined, now: Date): Edge | undefined =>
   standing === undefined || standing.request === null

@@ -105,7 +105,7 @@ export async function readChange(
       ...(phone === undefined ? {} : { phone }),
       ...(avatar === undefined ? {} : { avatar }),
       ...(tags === undefined ? {} : { ifMatch: tags }),
-      reader: { session: request.actor.family, version: request.cookies[READ_COOKIE] },
+      reader: { session: request.actor.family, since: request.actor.since, version: request.cookies[READ_COOKIE] },
       ...(notices === undefined ? {} : { notices }),
       source: 'account',
       evidence: evidenceOf(request, { session: request.actor.family }),

@@ -6,15 +6,7 @@ import { channels, type Flags, shownFlag, tailOf } from '../consent/channels.ts'
 import type { Book, NoticeRef } from '../consent/ledger/book.ts';
 import type { Evidence } from '../consent/ledger/lines.ts';
 import { type NoticeInForce, noticeFor } from '../consent/notices.ts';
-import {
-  decide as decideConsent,
-  decideEnd,
-  type Edge,
-  isSilent,
-  maySpeakFor,
-  needsHearing,
-  type Standing,
-} from '../consent/rules.ts';
+import { decide as decideConsent, decideEnd, type Edge, isSilent, maySpeakFor } from '../consent/rules.ts';
 import type { Source } from '../consent/sources.ts';
 import { Failure } from '../platform/failure.ts';
 import type { PointChange } from '../webhooks/dispatch.ts';
@@ -34,7 +26,9 @@ export interface ProfileChange {
   /** ETags of If-Match; the change is refused when the profile has none of them any more. */
   readonly ifMatch?: readonly string[];
   /** What its author has read of the consents (rule 3): all of them, or what their cookie and their sign-in tell. */
-  readonly reader: 'everything' | { readonly session: string; readonly version: string | undefined };
+  readonly reader:
+    | 'everything'
+    | { readonly session: string; readonly since: Date; readonly version: string | undefined };
   /** Notices that the client names as shown, by channel. */
   readonly notices?: ReadonlyMap<string, NoticeRef>;
   readonly source: Source;
@@ -46,8 +40,6 @@ export interface Loaded {
   readonly accounts: Map<number, Account>;
   readonly points: Map<number, ContactPoint>;
   readonly book: Book;
-  /** Lines that the author of a change knows by their sign-in: `account event`. */
-  readonly heard: Set<string>;
   readonly notices: readonly NoticeInForce[];
   readonly defaultLanguage: string;
   /** Channels on which a yes has to be confirmed. */
@@ -110,30 +102,23 @@ export function consentsOf(account: Account, book: Book): string | null {
 const places = new Map<string, number>(channels.map(({ name }, index) => [name, index]));
 
 /**
- * Whether the author of a change has read the line that stands for a channel: If-Match says so for all of them, the cookie
- * line by line. Neither can speak of a number that the account only moves to.
+ * Whether the author of a change knows the line that stands for a channel (rule 3): by If-Match, else by the cookie, line
+ * by line, else because their own session wrote it, or it was there before they signed in. What is told of the account's
+ * own addresses says nothing of a number it only moves to.
  */
-function hasRead({ reader, ifMatch }: ProfileChange, channel: string, standing: Standing, moved: boolean): boolean {
+function knows(
+  { reader, ifMatch }: ProfileChange,
+  channel: string,
+  standing: NonNullable<ReturnType<Book['standing']>>,
+  moved: boolean,
+): boolean {
   if (reader === 'everything') return true;
-  if (moved) return false;
+  const { session, since, version } = reader;
   // That it matches is checked before anything is decided; `*` matches whatever there is and says nothing.
-  if (ifMatch !== undefined && !ifMatch.includes('*')) return true;
-  return reader.version?.split('.')[places.get(channel)!] === tailOf(standing.event);
-}
-
-/** Lines that a change says yes against and that its author may not have read: whether they know them is looked up. */
-export function unheard(change: ProfileChange, account: Account, loaded: Loaded): { event: string; moved: boolean }[] {
-  const moved = movesTo(account, change);
-  const target = moved ? loaded.numbers.get(change.phone?.e164 ?? '')?.id : account.phone_point;
-  return channels.flatMap(({ name, flag, kind }) => {
-    if (change.flags[flag] !== true) return [];
-    const point = kind === 'email' ? account.email_point : (target ?? null);
-    const standing = point === null ? undefined : loaded.book.standing(point, name, 'marketing');
-    const other = moved && kind === 'phone';
-    return standing !== undefined && needsHearing(standing) && !hasRead(change, name, standing, other)
-      ? [{ event: standing.event, moved: other }]
-      : [];
-  });
+  if (!moved && ifMatch !== undefined && !ifMatch.includes('*')) return true;
+  if (!moved && version?.split('.')[places.get(channel)!] === tailOf(standing.event)) return true;
+  if (standing.said_in === session) return true;
+  return (version === undefined || moved) && standing.recorded_at != null && standing.recorded_at < since;
 }
 
 /** Keeps who holds what as it will be, so that the next change of the batch finds it so. */
@@ -214,10 +199,7 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
   const say = (point: ContactPoint, channel: string, purpose: string, granted: boolean, more?: Evidence): void => {
     const standing = book.standing(point.id, channel, purpose);
     const maySpeak = maySpeakFor(standing, before.id, provenBy(account, point.kind));
-    const heard =
-      standing === undefined ||
-      hasRead(change, channel, standing, moves && point.kind === 'phone') ||
-      loaded.heard.has(`${before.id} ${standing.event}`);
+    const heard = standing === undefined || knows(change, channel, standing, moves && point.kind === 'phone');
     const doubleOptIn = loaded.doubleOptIn.includes(channel);
     const statement = { granted, speaker: { voice: 'person', maySpeak, heard }, doubleOptIn } as const;
     write(point, channel, purpose, decideConsent(standing, statement, now), more);

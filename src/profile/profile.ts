@@ -10,7 +10,7 @@ import {
   makePoints,
   placeholderPoint,
 } from '../accounts/contact-points.ts';
-import { openBook, readStandings, record, type StateRow } from '../consent/ledger/book.ts';
+import { openBook, readStandings, readStandingsOf, record } from '../consent/ledger/book.ts';
 import { noticesInForce } from '../consent/notices.ts';
 import { askToConfirm } from '../consent/statements.ts';
 import { spendCodes, unspentCodes } from '../phone/verification.ts';
@@ -30,44 +30,12 @@ import {
   type ProfileChange,
   profileRow,
   touches,
-  unheard,
 } from './decide.ts';
 
 const saveAccounts = `
   update account a set ${profileRow.map((column) => `${column} = u.${column}`).join(', ')}, version = u.version
     from jsonb_populate_recordset(null::account, $1::jsonb) u
    where a.id = u.id`;
-
-/**
- * Which of the no's in the way of somebody's yes they know by their sign-in (rule 3): those their own session wrote, and
- * without a cookie that tells more, those from before it.
- */
-async function loadHeard(ctx: Ctx, loaded: Loaded, changes: readonly ProfileChange[]): Promise<void> {
-  const asked = changes.flatMap((change) => {
-    const account = loaded.accounts.get(change.account);
-    const { reader } = change;
-    if (account === undefined || reader === 'everything') return [];
-    return unheard(change, account, loaded).map(({ event, moved }) => ({
-      account: account.id,
-      event,
-      session: reader.session,
-      // A cookie says what was read of the account's own addresses.
-      told: reader.version !== undefined && !moved,
-    }));
-  });
-  if (asked.length === 0) return;
-  const rows = await ctx.db.rows<{ n: number; own: boolean; before: boolean }>(sql`
-    select q.n::int as n, coalesce(v.evidence ->> 'session' = q.session::text, false) as own,
-           coalesce(e.recorded_at < (select min(s.created_at) from session s where s.family = q.session), false) as before
-      from unnest(${asked.map(({ event }) => event)}::uuid[], ${asked.map(({ session }) => session)}::uuid[])
-           with ordinality as q (event, session, n)
-      join consent_event e on e.id = q.event
-      left join consent_evidence v on v.event = q.event`);
-  for (const { n, own, before } of rows) {
-    const { account, event, told } = asked[n - 1]!;
-    if (own || (before && !told)) loaded.heard.add(`${account} ${event}`);
-  }
-}
 
 /** What changes of numbers need besides: the new points, who holds them, who else holds the old ones. */
 async function loadNumbers(ctx: Ctx, loaded: Loaded, changes: readonly ProfileChange[]): Promise<void> {
@@ -135,10 +103,7 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
                           union all select a.phone_point from account a where a.id = any (${phones}::bigint[])
                           union all select n.id from contact_point n where n.address_hash = any (${hashes}::bytea[]))
            order by p.id for no key update`),
-    ctx.db.rows<StateRow>(sql`
-      select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath
-        from account a join consent_state s on s.contact_point = any (array[a.email_point, a.phone_point])
-       where a.id = any (${ids}::bigint[])`),
+    readStandingsOf(ctx, ids),
     proofs.length === 0 ? [] : unspentCodes(ctx, proofs),
     states ? noticesInForce(ctx) : [],
   ]);
@@ -147,7 +112,6 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
     points: new Map(points.map((point) => [point.id, point])),
     // After the locks: what another process wrote while this one waited for them came before.
     book: openBook(ctx.clock.now(), standings),
-    heard: new Set(),
     notices,
     defaultLanguage: ctx.settings.get('DEFAULT_LANGUAGE'),
     doubleOptIn: ctx.settings.get('DOUBLE_OPT_IN'),
@@ -160,7 +124,6 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
   for (const account of accounts)
     loaded.accounts.set(account.id, { ...account, consents: consentsOf(account, loaded.book) });
   if (phones.length > 0) await loadNumbers(ctx, loaded, changes);
-  await loadHeard(ctx, loaded, changes);
   return loaded;
 }
 

@@ -44,6 +44,12 @@ export interface StateRow extends Standing {
   readonly purpose: string;
 }
 
+/** A standing as it was read, with what tells who may know of a no: the session that said it and when it was written. */
+export interface ReadStanding extends StateRow {
+  readonly said_in: string | null;
+  readonly recorded_at: Date | null;
+}
+
 type Key = `${number} ${string} ${string}`;
 const keyOf = (point: number, channel: string, purpose: string): Key => `${point} ${channel} ${purpose}`;
 
@@ -53,7 +59,7 @@ const keyOf = (point: number, channel: string, purpose: string): Key => `${point
  */
 export interface Book {
   readonly drafts: readonly Draft[];
-  standing(point: number, channel: string, purpose: string): Standing | undefined;
+  standing(point: number, channel: string, purpose: string): (Standing & Partial<ReadStanding>) | undefined;
   /** Channels and purposes of a point that anything was ever said about. */
   of(point: number): readonly StateRow[];
   /** Adds what was read of further points. */
@@ -96,10 +102,25 @@ export function openBook(now: Date, rows: readonly StateRow[] = []): Book {
 }
 
 /** Everything on record about these points, any purpose. Read under their locks it is what decides. */
-export const readStandings = (ctx: Ctx, points: readonly number[]): Promise<StateRow[]> =>
+export const readStandings = (ctx: Ctx, points: readonly number[]): Promise<ReadStanding[]> =>
   ctx.db.rows(sql`
-    select contact_point, channel, purpose, state, since, event, account, proven, latest, request, beneath
-      from consent_state where contact_point = any (${points}::bigint[])`);
+    select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath,
+           v.evidence ->> 'session' as said_in, e.recorded_at
+      from consent_state s
+      left join consent_event e on e.id = s.event and s.state in ('withdrawn', 'suppressed')
+      left join consent_evidence v on v.event = e.id
+     where s.contact_point = any (${points}::bigint[])`);
+
+/** The same of all points that these accounts have now. */
+export const readStandingsOf = (ctx: Ctx, accounts: readonly number[]): Promise<ReadStanding[]> =>
+  ctx.db.rows(sql`
+    select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath,
+           v.evidence ->> 'session' as said_in, e.recorded_at
+      from account a
+      join consent_state s on s.contact_point = any (array[a.email_point, a.phone_point])
+      left join consent_event e on e.id = s.event and s.state in ('withdrawn', 'suppressed')
+      left join consent_evidence v on v.event = e.id
+     where a.id = any (${accounts}::bigint[])`);
 
 /**
  * Writes a book's lines, their evidence, their place in the sealer's queue and the states they lead to, in one statement
