@@ -17,6 +17,7 @@ th,td{text-align:left;vertical-align:top;padding:.5rem .9rem .5rem 0;border-top:
 th{white-space:nowrap}td:last-child:nth-child(8){min-width:15rem}code,li{overflow-wrap:anywhere}time{white-space:nowrap}.soft{color:var(--soft)}ul{list-style:none;margin:0;padding:0}
 blockquote{margin:.5rem 0 0;padding:.75rem 1rem;border-left:3px solid var(--accent);white-space:pre-wrap;max-width:50rem}
 code,pre{font:.88em ui-monospace,monospace}pre{white-space:pre-wrap}
+@media (max-width:75rem){table{font-size:.85rem}table time{white-space:normal}th,td{padding-right:.6rem}td:last-child:nth-child(8){min-width:12rem}}
 @media print{@page{size:landscape;margin:1.2cm}main{max-width:none;padding:0}body{font-size:9pt}.wide{overflow:visible}tr,blockquote{break-inside:avoid}h2{break-after:avoid}}`;
 
 /** What the page may do, also once it is a file on somebody's disk: bring its one style sheet, nothing else. */
