@@ -77,6 +77,8 @@ export async function run(argv: string[]): Promise<void> {
   try {
     for (const part of parts) await cp(join(root, part), join(folder, part), { recursive: true });
     await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
+    // The code may have moved on under the table: said before anything is run.
+    for (const fault of faults) await (await plant(folder, fault))();
     // Red means something only where the tests are green without the fault.
     const all = await runTests(folder, { tests: [...new Set(faults.flatMap(({ tests }) => tests))] }, false);
     const broken = all.testResults.flatMap(({ assertionResults }) =>

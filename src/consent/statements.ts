@@ -84,9 +84,10 @@ const traces = ['ip', 'user_agent', 'session', 'message'] as const;
  * or where they were when they acted themselves.
  */
 const isEvidenced = ({ evidence, notice, source }: ConsentStatement): boolean =>
-  notice !== undefined ||
-  Boolean(evidence['document']) ||
-  (isOwnAct(source) && traces.some((name) => Boolean(evidence[name])));
+  notice !== undefined || Boolean(evidence['document']) || isTraced(source, evidence);
+
+const isTraced = (source: Source, evidence: Evidence): boolean =>
+  isOwnAct(source) && traces.some((name) => Boolean(evidence[name]));
 
 /** Active accounts that hold each point, oldest first. */
 async function holdersOf(ctx: Ctx, points: readonly number[]): Promise<Map<number, number[]>> {
@@ -106,11 +107,18 @@ function decideOne(
   ctx: Ctx,
   statement: ConsentStatement,
   {
+    point,
     standing,
     holders,
     account,
     now,
-  }: { standing: Standing | undefined; holders: readonly number[]; account: number | null; now: Date },
+  }: {
+    point: ContactPoint;
+    standing: Standing | undefined;
+    holders: readonly number[];
+    account: number | null;
+    now: Date;
+  },
 ): Edge | undefined {
   const { intent, by, at, channel, source } = statement;
   switch (intent) {
@@ -124,6 +132,12 @@ function decideOne(
       return decideRestoration(standing, now);
     case 'erase':
       return decideErasure(standing, now);
+  }
+  // Erased: nobody brings it back by naming it, for whichever purpose, and its person has no more to say (rule 10).
+  if (point.value === null && point.address_hash !== null) {
+    if (intent === 'grant' && by.voice !== 'person')
+      return { kind: by.voice === 'guest' ? 'request' : 'grant', occurredAt: at ?? now, outcome: 'not_lifted' };
+    if (intent === 'grant' || (standing?.state !== 'granted' && standing?.state !== 'pending')) return undefined;
   }
   const doubleOptIn =
     statement.confirmed !== true && (by.voice !== 'shop' || asksToConfirm(source))
@@ -252,7 +266,7 @@ export function sayAll(root: Ctx, statements: readonly ConsentStatement[]): Prom
       const account = statement.account === undefined ? (holding[0] ?? null) : statement.account;
       const late =
         statement.whileEvent !== undefined && ![standing?.event, standing?.request].includes(statement.whileEvent);
-      const edge = late ? undefined : decideOne(ctx, statement, { standing, holders: holding, account, now });
+      const edge = late ? undefined : decideOne(ctx, statement, { point, standing, holders: holding, account, now });
       if (edge === undefined)
         return {
           event: standing?.event ?? null,
@@ -364,7 +378,11 @@ export function naturalKey(
   const address = 'value' in about ? `${about.kind} ${about.value}` : `point ${about.point}`;
   const { document } = evidence;
   // With proof it is another statement: what was not believed before can be told again.
-  const proof = notice === undefined && document === undefined ? [] : [notice?.sha256 ?? '', String(document ?? '')];
+  const traced = isTraced(source, evidence) ? ['traced'] : [];
+  const proof =
+    notice === undefined && document === undefined && traced.length === 0
+      ? []
+      : [notice?.sha256 ?? '', String(document ?? ''), ...traced];
   const parts = [address, channel, purpose, intent, source, at.toISOString(), ...proof];
   return `said:${ctx.keys.hash('idempotency', ...parts).toString('hex')}`;
 }

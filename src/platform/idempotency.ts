@@ -12,7 +12,7 @@ import { stringifyJson } from './json.ts';
  * Takes a request's key for what it asks.
  * @param caller whose keys: two callers may use the same
  * @param request what is asked, path and body
- * @returns the keyed hash it is known under, hex; undefined without a key
+ * @returns the keyed hash that stands for it while it is known, hex; undefined without a key
  * @throws invalid for a key that is none, idempotency_mismatch where it was used for something else
  */
 export async function takeKey(
@@ -28,11 +28,13 @@ export async function takeKey(
   const asked = ctx.keys.hash('idempotency', 'request', incoming.path, stringifyJson(request));
   await ctx.db.run(sql`
     insert into idempotency_key (key_hash, request_hash, created_at) values (${hash}, ${asked}, ${ctx.clock.now()}) on conflict do nothing`);
-  const known = await ctx.db.one<{ request_hash: Buffer }>(
-    sql`select request_hash from idempotency_key where key_hash = ${hash}`,
+  const known = await ctx.db.one<{ request_hash: Buffer; created_at: Date }>(
+    sql`select request_hash, created_at from idempotency_key where key_hash = ${hash}`,
   );
   if (known !== undefined && !known.request_hash.equals(asked)) fail('idempotency_mismatch');
-  return hash.toString('hex');
+  // The ledger keeps it for good: with its time, so that a key used again when it was forgotten is a new one there too.
+  const since = (known?.created_at ?? ctx.clock.now()).toISOString();
+  return ctx.keys.hash('idempotency', 'taken', hash, since).toString('hex');
 }
 
 /** Forgets keys after a week. */

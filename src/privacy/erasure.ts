@@ -4,6 +4,7 @@
  */
 import { contactPoints } from '../accounts/contact-points.ts';
 import { channels } from '../consent/channels.ts';
+import { readStandings } from '../consent/ledger/book.ts';
 import type { Recipient } from '../consent/recipients.ts';
 import { sayAll } from '../consent/statements.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
@@ -63,10 +64,10 @@ export function eraseAccount(root: Ctx, account: number, by: string): Promise<Er
  */
 export function eraseRecipient(root: Ctx, recipient: Recipient, by: string): Promise<Erased> {
   return transaction(root, async (ctx) => {
-    // One that nobody knew is made, so that nobody brings it in later.
+    // One that nobody knew is made, so that nobody brings it in later. An account that is not active holds it too.
     const [point] = await contactPoints(ctx, [recipient], { by: 'shop' });
     const holder = await ctx.db.one<{ id: number }>(sql`
-      select id from account where is_active and (email_point = ${point!.id} or phone_point = ${point!.id}) order by id limit 1`);
+      select id from account where email_point = ${point!.id} or phone_point = ${point!.id} order by id limit 1`);
     if (holder !== undefined) refuse({ path: ['recipient'], key: 'erasure.held', values: { account: holder.id } });
     const events = await forget(ctx, { points: [point!.id], silenced: [point!], account: null, by });
     return { events, addresses: 1 };
@@ -103,26 +104,31 @@ async function forget(
      where id = any (${points}::bigint[])`);
   // An address without a hash was never one.
   const purposes = Object.keys(ctx.settings.get('CONSENT_PURPOSES'));
+  const places = new Map<string, { point: number; channel: string; purpose: string }>();
+  const add = (point: number, channel: string, purpose: string): void => {
+    places.set(`${point} ${channel} ${purpose}`, { point, channel, purpose });
+  };
+  for (const { id, kind } of silenced)
+    for (const channel of channels)
+      if (channel.kind === kind) for (const purpose of purposes) add(id, channel.name, purpose);
+  // Also what was said for purposes that the shop asks for no more, and every yes that would outlive the address.
+  for (const { contact_point: point, channel, purpose, state } of await readStandings(ctx, points))
+    if (state === 'granted' || state === 'pending' || silenced.some(({ id }) => id === point))
+      add(point, channel, purpose);
   const said = await sayAll(
     ctx,
-    silenced.flatMap(({ id, kind }) =>
-      channels
-        .filter((channel) => channel.kind === kind)
-        .flatMap(({ name }) =>
-          purposes.map((purpose) => ({
-            about: { point: id },
-            account,
-            channel: name,
-            purpose,
-            intent: 'erase' as const,
-            // Whoever comes with this address next has to prove it before they can say yes.
-            by: { voice: 'person' as const, proven: true },
-            source: 'staff' as const,
-            actor: by,
-            evidence: {},
-          })),
-        ),
-    ),
+    [...places.values()].map(({ point, channel, purpose }) => ({
+      about: { point },
+      account,
+      channel,
+      purpose,
+      intent: 'erase' as const,
+      // Whoever comes with this address next has to prove it before they can say yes.
+      by: { voice: 'person' as const, proven: true },
+      source: 'staff' as const,
+      actor: by,
+      evidence: {},
+    })),
   );
   await ctx.db.run(sql`
     delete from consent_evidence where event in (

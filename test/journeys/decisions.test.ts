@@ -1,5 +1,6 @@
 /** May we contact this person? Asked one by one and by the stream, told by other systems, promoted from baskets. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sweepKeys } from '../../src/platform/idempotency.ts';
 import { createKit, type Kit, type Send } from '../kit.ts';
 
 let kit: Kit;
@@ -243,6 +244,34 @@ describe('telling a consent', () => {
     const other = await tell({ recipient: phone, granted: false }, headers);
     expect([other.status, other.body.code]).toEqual([409, 'idempotency_mismatch']);
     expect((await eventsAbout(phone)).map(({ kind }) => kind)).toEqual(['grant', 'withdraw']);
+  });
+
+  test('an Idempotency-Key that was forgotten after a week is a new one: no later no is taken for an old one', async () => {
+    const phone = newNumber();
+    const headers = { 'idempotency-key': `weekly-${phone}` };
+    const first = await tell({ recipient: phone, granted: false }, headers);
+    kit.advance(8 * 86_400_000);
+    await sweepKeys(kit.ctx);
+    await tell({ recipient: phone, granted: true });
+    const later = await tell({ recipient: phone, granted: false, source: 'sms_keyword' }, headers);
+    expect([first.status, later.status, later.body.id === first.body.id, later.body.state]).toEqual([
+      201,
+      201,
+      false,
+      'withdrawn',
+    ]);
+  });
+
+  test('what was not believed is told again with where the person was when they said it', async () => {
+    const phone = newNumber();
+    await tell({ recipient: phone, granted: true, occurred_at: ago(3 * MINUTE) });
+    await tell({ recipient: phone, granted: false, occurred_at: ago(2 * MINUTE) });
+    const said = { recipient: phone, granted: true, occurred_at: ago(MINUTE) };
+    const bare = await tell(said);
+    expect([bare.status, bare.body.outcome]).toEqual([201, 'not_lifted']);
+    const traced = await tell({ ...said, evidence: { ip: '203.0.113.9' } });
+    expect([traced.status, traced.body.outcome, traced.body.state]).toEqual([201, 'applied', 'granted']);
+    expect((await tell({ ...said, evidence: { ip: '203.0.113.9' } })).body.id).toBe(traced.body.id);
   });
 
   test('the shop lifts no withdrawal without fresh evidence from the person; the attempt is on record', async () => {

@@ -133,6 +133,51 @@ test('a guest’s address is erased by itself; one of an account is not; an unkn
   expect(told.body.state).toBe('suppressed');
 });
 
+test('an erased address stays erased for purposes that are dropped or come later, and for a number given up before', async () => {
+  const marketing = { title: { en: 'Offers' }, channels: ['email', 'sms', 'whatsapp', 'call'] };
+  const email = { title: { en: 'More' }, channels: ['email'] };
+  const guest = 'purposes@example.com';
+  await kit.set('CONSENT_PURPOSES', { marketing, partners: email });
+  const told = (body: object) => api('POST', '/v1/consents', { body: { granted: true, source: 'import', ...body } });
+  expect((await told({ recipient: guest, channel: 'email', purpose: 'partners' })).body.state).toBe('granted');
+  await kit.set('CONSENT_PURPOSES', { marketing });
+  expect((await api('POST', '/v1/erasures', { body: { recipient: guest } })).body).toEqual({ events: 2, addresses: 1 });
+  await kit.set('CONSENT_PURPOSES', { marketing, partners: email, news: email });
+
+  const old = '+905324440041';
+  const ada = await kit.signUp({ phone: old, sms_allowed: true });
+  const { body: links } = await api('GET', `/v1/accounts/${ada.id}/unsubscribe-headers?channel=sms`);
+  await ada.send('PATCH', '/users/profile/', { body: { phone: null } });
+  await api('POST', '/v1/erasures', { body: { account: ada.id } });
+
+  const evidence = { document: 'form 1' };
+  for (const [recipient, channel, purpose, state] of [
+    [guest, 'email', 'partners', 'suppressed'],
+    [guest, 'email', 'news', 'unknown'],
+    [old, 'sms', 'marketing', 'expired'],
+  ]) {
+    const { status, body } = await told({ recipient, channel, purpose, evidence });
+    expect([status, body.outcome, body.state, body.recipient]).toEqual([201, 'not_lifted', state, null]);
+    const decision = await api('POST', '/v1/decisions/contact', { body: { recipient, channel, purpose } });
+    expect(decision.body).toMatchObject({ allowed: false, state });
+  }
+  // An old message still lies around: its link does nothing more, and writes down nothing of who opened it.
+  const path = /<https?:\/\/[^/]+([^>]+)>/.exec(links['List-Unsubscribe'])![1]!;
+  expect((await kit.send('POST', path, { headers: { 'user-agent': 'Erased/2.0' } })).status).toBe(200);
+  expect((await everything()).includes('Erased/2.0')).toBe(false);
+  expect((await kit.verify()).fault).toBe(undefined);
+  await kit.set('CONSENT_PURPOSES', { marketing });
+});
+
+test('an address that an account holds is erased with it, also while the account is not active', async () => {
+  const ada = await kit.signUp({ email: 'asleep@example.com' });
+  await kit.rows('update account set is_active = false where id = $1', ada.id);
+  const held = await api('POST', '/v1/erasures', { body: { recipient: 'asleep@example.com' } });
+  expect([held.status, held.body.errors[0]]).toMatchObject([400, { pointer: '/recipient', code: 'held' }]);
+  expect((await api('POST', '/v1/erasures', { body: { account: ada.id } })).status).toBe(200);
+  expect((await everything()).includes('asleep@example.com')).toBe(false);
+});
+
 test('who owns or works in a company is not erased under it, and nothing is half-done', async () => {
   const owner = await kit.signUp();
   const made = await api('POST', '/v1/companies', { body: { name: { en: 'Usta' }, owner: owner.email } });
