@@ -4,14 +4,18 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Ctx } from './ctx.ts';
 import { createMailer } from './mail.ts';
 
-/** A mail server of a shop: takes what it is given, or refuses the recipient `full@example.com`. */
+/** A mail server of a shop: takes what it is given, or refuses a recipient. */
+const refusals = new Map([
+  ['full@example.com', 'mailbox full'],
+  ['Moved@example.com', 'no <Moved@example.com> here, try new.moved@example.com'],
+]);
 const taken: { from: string; to: string[]; user: string | undefined; text: string }[] = [];
 const server = new SMTPServer({
   hideSTARTTLS: true,
   allowInsecureAuth: true,
   onAuth: ({ username, password }, _session, done) =>
     password === 'p@ss' && username !== undefined ? done(null, { user: username }) : done(new Error('wrong password')),
-  onRcptTo: ({ address }, _session, done) => done(address === 'full@example.com' ? new Error('mailbox full') : null),
+  onRcptTo: ({ address }, _session, done) => done(refusals.has(address) ? new Error(refusals.get(address)) : null),
   onData(stream, session, done) {
     let text = '';
     stream.setEncoding('utf8');
@@ -64,6 +68,12 @@ test.each([
 ])('%s is an error, so that the job tries again', async (_name, credentials, to, reason) => {
   await expect(mailer(credentials)(ctx, { to, subject: 's', text: 't' })).rejects.toThrow(reason);
   expect(taken).toEqual([]);
+});
+
+test('what it failed with names nobody: it is logged and kept with the job', async () => {
+  const failed = await mailer('shop:p%40ss')(ctx, { to: 'Moved@example.com', subject: 's', text: 't' }).catch((e) => e);
+  expect(failed.message).toBe("Can't send mail - all recipients were rejected: 550 no … here, try …");
+  expect(String(failed.stack) + String(failed.cause)).not.toMatch(/moved|example\.com/i);
 });
 
 test('a mail server that is away is an error', async () => {

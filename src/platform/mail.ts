@@ -19,6 +19,9 @@ const printed: Mailer = async (ctx, { to, subject, text }) => {
   process.stderr.write(`mail to ${to}: ${subject}\n${text}\n`);
 };
 
+/** Mail servers name the address they refuse, and what a job failed with is logged and stays with the job. */
+const withoutAddresses = (text: string): string => text.slice(0, 500).replaceAll(/\S+@\S+/g, '…');
+
 /** @param smtpUrl smtp://user:password@host:port, or smtps://; undefined prints */
 export function createMailer(smtpUrl: string | undefined): Mailer {
   if (smtpUrl === undefined) return printed;
@@ -28,7 +31,9 @@ export function createMailer(smtpUrl: string | undefined): Mailer {
     socketTimeout: 20_000,
   } as object);
   return async (ctx, mail) => {
-    await transport.sendMail({ from: ctx.settings.get('MAIL_FROM'), ...mail });
+    await transport.sendMail({ from: ctx.settings.get('MAIL_FROM'), ...mail }).catch((error: Error) => {
+      throw new Error(withoutAddresses(error.message));
+    });
   };
 }
 
