@@ -37,7 +37,8 @@ alter table consent_state
   -- The line that asked the person to confirm, while nobody has answered it.
   add column request uuid,
   -- What a suppression covers and its lifting brings back.
-  add column beneath text;
+  add column beneath text,
+  add column beneath_since timestamptz;
 -- Lines of before do not say whether the address was proven, and what is rebuilt must equal what is here.
 update consent_state set latest = since, proven = false;
 alter table consent_state alter column latest set not null;

@@ -34,6 +34,7 @@ const standing = (state: State, more: Partial<Standing> = {}): Standing => ({
   latest: at(10),
   request: state === 'pending' ? 'line-1' : null,
   beneath: null,
+  beneath_since: null,
   ...more,
 });
 
@@ -90,6 +91,7 @@ describe('follow: what each kind of line makes of what was on record', () => {
     latest: at(20),
     request: null,
     beneath: null,
+    beneath_since: null,
     ...more,
   });
 
@@ -138,22 +140,24 @@ describe('follow: what each kind of line makes of what was on record', () => {
   ] as const)('a suppression covers %s, and its lifting shows %s again', (state, again) => {
     const whose = state === undefined ? { account: null, proven: false } : { account: 7, proven: true };
     const suppressed = follow(known(state), line('suppress'));
-    expect(suppressed).toEqual(fresh('suppressed', { ...whose, beneath: again }));
+    const since = state === undefined ? null : at(10);
+    expect(suppressed).toEqual(fresh('suppressed', { ...whose, beneath: again, beneath_since: since }));
     expect(follow(suppressed, { ...line('restore'), id: 'line-3', occurredAt: at(30) })).toEqual(
-      fresh(again, { ...whose, since: at(30), event: 'line-3', latest: at(30) }),
+      // It is no younger than before: how long a consent lasts is counted from when it was given.
+      fresh(again, { ...whose, since: since ?? at(30), event: 'line-3', latest: at(30) }),
     );
   });
 
   test('rule 9: a withdrawal during a suppression is what shows after it', () => {
     const suppressed = standing('suppressed', { beneath: 'granted' });
     const withdrawn = follow(suppressed, line('withdraw'));
-    expect(withdrawn).toEqual(fresh('suppressed', { since: at(10), beneath: 'withdrawn' }));
+    expect(withdrawn).toEqual(fresh('suppressed', { since: at(10), beneath: 'withdrawn', beneath_since: at(20) }));
     expect(follow(withdrawn, { ...line('restore'), id: 'line-3', occurredAt: at(30) }).state).toBe('withdrawn');
   });
 
   test('rule 5: an address that is left during a suppression allows nothing after it', () => {
     const left = follow(standing('suppressed', { beneath: 'granted' }), line('expire'));
-    expect(left).toEqual(standing('suppressed', { latest: at(20), beneath: 'expired' }));
+    expect(left).toEqual(standing('suppressed', { latest: at(20), beneath: 'expired', beneath_since: at(20) }));
   });
 
   test('rule 10: nothing lies beneath an erasure', () => {
@@ -339,7 +343,9 @@ describe('rule 5: consent belongs to the address', () => {
     expect(maySpeakFor(standing('suppressed'), 8, false)).toBe(false);
     expect(maySpeakFor(no, 8, true)).toBe(true);
     expect(maySpeakFor(no, 7, false)).toBe(true);
-    expect(maySpeakFor(standing('withdrawn', { proven: false }), 8, false)).toBe(true);
+    // Also where the shop told it: an account that types the address is a stranger to it.
+    expect(maySpeakFor(standing('withdrawn', { account: null, proven: false }), 8, false)).toBe(false);
+    expect(maySpeakFor(standing('suppressed'), 7, false)).toBe(false);
     expect(maySpeakFor(undefined, 8, false)).toBe(true);
     for (const state of ['unknown', 'pending', 'granted', 'expired', 'refused'] as const)
       expect(maySpeakFor(standing(state), 8, false)).toBe(true);

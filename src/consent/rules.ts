@@ -39,6 +39,8 @@ export interface Standing {
   readonly request: string | null;
   /** What a suppression covers and its lifting brings back; null where it cannot be lifted (erasure). */
   readonly beneath: State | null;
+  /** Since when that held: a bounce in between makes no consent younger. */
+  readonly beneath_since: Date | null;
 }
 
 /** A line about to be written. */
@@ -87,6 +89,7 @@ export function follow(
     latest: occurredAt,
     request: null,
     beneath: null,
+    beneath_since: null,
     ...more,
   });
   switch (kind) {
@@ -96,7 +99,7 @@ export function follow(
     case 'withdraw':
       // Said while nothing is sent anyway, it is about what shows again after the suppression, and what a form has to have read.
       return before === 'suppressed'
-        ? become('suppressed', { since: standing!.since, beneath: 'withdrawn' })
+        ? become('suppressed', { since: standing!.since, beneath: 'withdrawn', beneath_since: occurredAt })
         : become('withdrawn');
     case 'request':
       return kept.has(before) ? { ...standing!, latest: occurredAt, request: id } : become('pending', { request: id });
@@ -107,14 +110,21 @@ export function follow(
         ...standing!,
         latest: occurredAt,
         request: null,
-        beneath: coversYes(standing) ? 'expired' : standing!.beneath,
+        ...(coversYes(standing) ? { beneath: 'expired', beneath_since: occurredAt } : {}),
       };
     case 'suppress':
-      return become('suppressed', { ...wordOf(standing), beneath: before === 'pending' ? 'unknown' : before });
+      return become('suppressed', {
+        ...wordOf(standing),
+        beneath: before === 'pending' ? 'unknown' : before,
+        beneath_since: standing?.since ?? null,
+      });
     case 'erase':
       return become('suppressed');
     case 'restore':
-      return become(standing?.beneath ?? 'unknown', wordOf(standing));
+      return become(standing?.beneath ?? 'unknown', {
+        ...wordOf(standing),
+        since: standing?.beneath_since ?? occurredAt,
+      });
   }
 }
 
@@ -202,12 +212,14 @@ export const isSilent = (stated: boolean | null | undefined, shown: boolean | nu
   stated === undefined || stated === null || stated === shown;
 
 /**
- * Whether an account may say yes for an address. Typing an address proves nothing: a yes from somebody who has not proven
- * it does not lift what its proven holder has withdrawn.
+ * Whether an account may say yes for an address. Typing an address proves nothing: who has not proven it takes back no
+ * withdrawal but their own, and lifts no suppression.
  */
-export function maySpeakFor(standing: Standing | undefined, account: number, proven: boolean): boolean {
-  return proven || !standing?.proven || standing.account === account || !kept.has(standing.state);
-}
+export const maySpeakFor = (standing: Standing | undefined, account: number, proven: boolean): boolean =>
+  proven ||
+  standing === undefined ||
+  !kept.has(standing.state) ||
+  (standing.state === 'withdrawn' && standing.account === account);
 
 /** The answer to an open request, given from the address itself. */
 export const decideConfirm = (standing: Standing | undefined, now: Date): Edge | undefined =>

@@ -7,9 +7,9 @@ export const sources = {
   registration: { told: true, asks: true, own: true },
   account: { told: true, asks: true, own: true },
   preference_page: { told: true, asks: true, own: true },
-  one_click: { told: true },
-  confirmation: {},
-  sms_keyword: { told: true, own: true },
+  one_click: { told: true, addressed: true },
+  confirmation: { addressed: true },
+  sms_keyword: { told: true, own: true, addressed: true },
   staff: { told: true, needsReason: true },
   import: { told: true },
   register: { told: true },
@@ -24,6 +24,8 @@ export const sources = {
     readonly asks?: true;
     /** The person acts themselves: where from is evidence of it (rule 4). */
     readonly own?: true;
+    /** It came from the address itself, whoever may have typed that address into an account. */
+    readonly addressed?: true;
     /** Somebody of the shop acts for the person and has to say why. */
     readonly needsReason?: true;
   }
@@ -31,8 +33,9 @@ export const sources = {
 
 export type Source = keyof typeof sources;
 
-const rows: Record<Source, { told?: true; asks?: true; own?: true; needsReason?: true }> = sources;
+const rows: Record<Source, { told?: true; asks?: true; own?: true; addressed?: true; needsReason?: true }> = sources;
 export const toldSources = (Object.keys(sources) as Source[]).filter((name) => rows[name].told === true);
+export const isFromAddress = (source: Source): boolean => rows[source].addressed === true;
 export const isOwnAct = (source: Source): boolean => rows[source].own === true;
 export const asksToConfirm = (source: Source): boolean => rows[source].asks === true;
 export const needsReason = (source: Source): boolean => rows[source].needsReason === true;

@@ -124,7 +124,7 @@ async function readStatement(ctx: Ctx, body: NewConsent, actor: string): Promise
   }
   const statement = {
     about,
-    ...(account === undefined ? {} : { account }),
+    ...(account === undefined ? {} : { account, heldBy: account }),
     channel,
     purpose,
     intent,

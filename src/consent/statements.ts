@@ -25,7 +25,7 @@ import {
   type Standing,
   type State,
 } from './rules.ts';
-import { asksToConfirm, isOwnAct, type Source } from './sources.ts';
+import { asksToConfirm, isFromAddress, isOwnAct, type Source } from './sources.ts';
 
 /** What is said. `grant`, `refuse` and `withdraw` (also of a yes given elsewhere) are the person's words, the others happen to an address. */
 export type Intent = 'grant' | 'refuse' | 'withdraw' | 'confirm' | 'expire' | 'suppress' | 'restore' | 'erase';
@@ -62,6 +62,8 @@ export interface ConsentStatement {
   readonly confirmed?: boolean;
   /** Whether the person has read the no that stands (rule 3); absent: yes. */
   readonly heard?: boolean;
+  /** Said only while this account holds the address. */
+  readonly heldBy?: number;
   /** Said only while this line decides, or asks: what was due a moment ago may not be any more. */
   readonly whileEvent?: string;
 }
@@ -89,18 +91,51 @@ const isEvidenced = ({ evidence, notice, source }: ConsentStatement): boolean =>
 const isTraced = (source: Source, evidence: Evidence): boolean =>
   isOwnAct(source) && traces.some((name) => Boolean(evidence[name]));
 
+/** An active account that holds a point. */
+interface Holder {
+  readonly id: number;
+  readonly proven: boolean;
+}
+
 /** Active accounts that hold each point, oldest first. */
-async function holdersOf(ctx: Ctx, points: readonly number[]): Promise<Map<number, number[]>> {
-  const rows = await ctx.db.rows<{ id: number; email_point: number; phone_point: number | null }>(sql`
-    select id, email_point, phone_point from account
+async function holdersOf(ctx: Ctx, points: readonly number[]): Promise<Map<number, Holder[]>> {
+  const rows = await ctx.db.rows<{
+    id: number;
+    email_point: number;
+    phone_point: number | null;
+    email_proven: boolean;
+    phone_proven: boolean;
+  }>(sql`
+    select id, email_point, phone_point, email_verified_at is not null as email_proven,
+           phone_verified_at is not null as phone_proven
+      from account
      where is_active and (email_point = any (${points}::bigint[]) or phone_point = any (${points}::bigint[])) order by id`);
-  const holders = new Map<number, number[]>();
-  for (const { id, email_point, phone_point } of rows) {
-    for (const point of [email_point, phone_point]) {
-      if (point !== null) holders.set(point, [...(holders.get(point) ?? []), id]);
+  const holders = new Map<number, Holder[]>();
+  for (const { id, email_point, phone_point, email_proven, phone_proven } of rows) {
+    for (const [point, proven] of [
+      [email_point, email_proven],
+      [phone_point, phone_proven],
+    ] as const) {
+      if (point !== null) holders.set(point, [...(holders.get(point) ?? []), { id, proven }]);
     }
   }
   return holders;
+}
+
+/**
+ * Whose word a statement is. What is told of an address is its holder's if they have proven it; of one that is only
+ * typed, the holder's as far as they had spoken for it before, and not where the address itself has spoken.
+ */
+function accountOf(
+  { account, source }: ConsentStatement,
+  standing: Standing | undefined,
+  holding: readonly Holder[],
+): number | null {
+  if (account !== undefined) return account;
+  const proven = holding.find((holder) => holder.proven);
+  if (proven !== undefined) return proven.id;
+  const before = standing?.account ?? null;
+  return !isFromAddress(source) && holding.some(({ id }) => id === before) ? before : null;
 }
 
 function decideOne(
@@ -115,7 +150,7 @@ function decideOne(
   }: {
     point: ContactPoint;
     standing: Standing | undefined;
-    holders: readonly number[];
+    holders: readonly Holder[];
     account: number | null;
     now: Date;
   },
@@ -157,7 +192,7 @@ function decideOne(
               heard: statement.heard !== false,
             }
           : by.voice === 'guest'
-            ? { voice: 'guest', ofMember: holders.some((holder) => holder !== statement.account) }
+            ? { voice: 'guest', ofMember: holders.some(({ id }) => id !== statement.account) }
             : { voice: 'shop', evidenced: isEvidenced(statement) },
       doubleOptIn,
       ...(at === undefined ? {} : { at }),
@@ -263,7 +298,10 @@ export function sayAll(root: Ctx, statements: readonly ConsentStatement[]): Prom
         return { event: before.id, written: false, outcome: before.outcome, state: standing?.state ?? 'unknown' };
       }
       const holding = holders.get(point.id) ?? [];
-      const account = statement.account === undefined ? (holding[0] ?? null) : statement.account;
+      // The address was given up while its lock was waited for.
+      if (statement.heldBy !== undefined && !holding.some(({ id }) => id === statement.heldBy))
+        return new Failure('precondition_failed');
+      const account = accountOf(statement, standing, holding);
       const late =
         statement.whileEvent !== undefined && ![standing?.event, standing?.request].includes(statement.whileEvent);
       const edge = late ? undefined : decideOne(ctx, statement, { point, standing, holders: holding, account, now });

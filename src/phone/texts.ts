@@ -1,24 +1,50 @@
 /** Messages to a number that are no codes, such as the question of a double opt-in. */
 import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import type { Ctx } from '../platform/ctx.ts';
-import { countHit } from '../platform/throttle.ts';
+import { countedAddress, countHit } from '../platform/throttle.ts';
 import { smsProvider } from './providers.ts';
 
+const HOUR = 3600;
 const DAY = 86_400;
 
+/** Who caused a message: the account that ticked the box, and the client address it came from, as far as they are known. */
+export interface Cause {
+  readonly account: number | null;
+  readonly ip: string | null;
+}
+
 /**
- * Whether one may go there: where codes do not go, questions do not either, and a country has as many of them a day as it
- * has codes. Anybody can tick a box beside a number that costs.
+ * Whether one may go there: where codes do not go, questions do not either, and an account, a client address and a country
+ * have as many of them as they have codes. Anybody can tick a box beside a number that costs.
  */
-export async function mayText(ctx: Ctx, e164: string): Promise<boolean> {
+export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause): Promise<boolean> {
   const country = parsePhoneNumberFromString(e164)?.country;
   const countries: readonly string[] | null = ctx.settings.get('SMS_COUNTRIES');
   if (countries !== null && (country === undefined || !countries.includes(country))) return false;
-  const count = ctx.settings.get('SMS_BUDGET').country_day;
-  if (count === null) return true;
-  const { over } = await countHit(ctx, 'text-country', country ?? 'unknown', { count, duration: DAY });
-  if (over) ctx.log.warn({ country }, 'no message is sent: the day’s budget of this country is spent');
-  return !over;
+  const budget = ctx.settings.get('SMS_BUDGET');
+  const limits = [
+    {
+      scope: 'text-account',
+      holder: account === null ? null : String(account),
+      count: budget.account_day,
+      duration: DAY,
+    },
+    {
+      scope: 'text-address',
+      holder: ip === null ? null : countedAddress(ip),
+      count: budget.address_hour,
+      duration: HOUR,
+    },
+    { scope: 'text-country', holder: country ?? 'unknown', count: budget.country_day, duration: DAY },
+  ];
+  for (const { scope, holder, count, duration } of limits) {
+    if (holder === null || count === null) continue;
+    if ((await countHit(ctx, scope, holder, { count, duration })).over) {
+      ctx.log.warn({ scope, country }, 'no message is sent: a budget is spent');
+      return false;
+    }
+  }
+  return true;
 }
 
 /** Hands one over to the provider. Throws when it was not taken. */

@@ -26,8 +26,15 @@ export interface Erased {
  */
 export function eraseAccount(root: Ctx, account: number, by: string): Promise<Erased> {
   return transaction(root, async (ctx) => {
-    const found = await ctx.db.one<{ email_point: number; phone_point: number | null; avatar: string | null }>(sql`
-      select email_point, phone_point, avatar from account where id = ${account} for update`);
+    const found = await ctx.db.one<{
+      email_point: number;
+      phone_point: number | null;
+      email_proven: boolean;
+      phone_proven: boolean;
+      avatar: string | null;
+    }>(sql`
+      select email_point, phone_point, avatar, email_verified_at is not null as email_proven,
+             phone_verified_at is not null as phone_proven from account where id = ${account} for update`);
     if (found === undefined) fail('not_found');
     const company = await ctx.db.one<{ company: number }>(sql`
       select id as company from company where owner = ${account}
@@ -43,6 +50,9 @@ export function eraseAccount(root: Ctx, account: number, by: string): Promise<Er
               or id in (select contact_point from consent_event where account = ${account}))
          and not exists (select from account o
                           where o.id <> ${account} and o.is_active and (o.email_point = p.id or o.phone_point = p.id))
+         -- What others have said about an address that this account only typed is not its to take away.
+         and (p.id = ${found.email_point} and ${found.email_proven} or p.id = ${found.phone_point} and ${found.phone_proven}
+              or not exists (select from consent_event e where e.contact_point = p.id and e.account <> ${account}))
        order by id for no key update`);
     const held = points.filter(({ id }) => id === found.email_point || id === found.phone_point);
     const events = await forget(ctx, { points: points.map(({ id }) => id), silenced: held, account, by });

@@ -220,9 +220,11 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
     if (!others) retired = oldPoint;
     const next = pointOf('phone');
     const known = phoneChannels.flatMap(({ name }) => book.of(oldPoint).filter(({ channel }) => channel === name));
-    for (const { channel, purpose, state, event } of known) {
+    for (const { channel, purpose, state, event, account: speaker } of known) {
       if (old.address_hash !== null) {
-        if (!others) write(old, channel, purpose, decideEnd(book.standing(oldPoint, channel, purpose), now));
+        // Who only typed a number does not end what its holder said without an account.
+        const theirs = provenBy(before, 'phone') || speaker !== null;
+        if (!others && theirs) write(old, channel, purpose, decideEnd(book.standing(oldPoint, channel, purpose), now));
         continue;
       }
       const stated =

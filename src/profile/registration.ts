@@ -36,18 +36,24 @@ export function register(root: Ctx, registration: Registration): Promise<number>
     const { email, password, first_name, last_name, language_code, phone, flags, basket, notices, evidence } =
       registration;
     const account = await createAccount(ctx, { email, password, first_name, last_name, language_code });
-    await changeProfile(ctx, {
-      account,
-      columns: {},
-      flags,
-      ...(phone == null ? {} : { phone }),
-      // Whoever makes an account has seen nothing of before and ticks with their own hand.
-      reader: 'everything',
-      ...(notices === undefined ? {} : { notices }),
-      source: 'registration',
-      evidence,
-    });
-    if (basket !== undefined) await promote(ctx, account, basket);
+    const change = (flagged: Flags): Promise<unknown> =>
+      changeProfile(ctx, {
+        account,
+        columns: {},
+        flags: flagged,
+        ...(phone == null ? {} : { phone }),
+        // Whoever makes an account has seen nothing of before and ticks with their own hand.
+        reader: 'everything',
+        ...(notices === undefined ? {} : { notices }),
+        source: 'registration',
+        evidence,
+      });
+    await change(flags);
+    if (basket !== undefined) {
+      await promote(ctx, account, basket);
+      // A no of this form was silent while nothing was granted; what was ticked at checkout came before it.
+      await change(Object.fromEntries(Object.entries(flags).filter(([, flag]) => flag === false)));
+    }
     return account;
   });
 }

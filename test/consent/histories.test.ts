@@ -203,6 +203,19 @@ class World {
       ({ email, phone }) => point === this.point('email', email) || point === this.point('phone', phone),
     );
 
+  /**
+   * Whose word it is when nobody says whose: that of a holder who has proven the address, else of one who had spoken for it
+   * before, unless it came from the address itself.
+   */
+  wordOf(key: string, { addressed }: { addressed: boolean }): number | null {
+    const [point] = key.split(' ') as [string];
+    const holders = this.holders(point);
+    const proven = holders.find((holder) => (point.startsWith('email') ? holder.emailProven : holder.phoneProven));
+    if (proven !== undefined) return proven.id;
+    const { account } = this.oracle.stand(key);
+    return !addressed && holders.some(({ id }) => id === account) ? account : null;
+  }
+
   /** What an account's request says, in the model: the move first, then the flags about the addresses it then has. */
   change(
     device: Device,
@@ -216,12 +229,12 @@ class World {
       account.phone = phone;
       account.phoneProven = false;
       if (!this.holders(this.point('phone', old)).some((holder) => holder !== account))
-        for (const channel of channels.slice(1))
-          this.oracle.happen(
-            `${this.point('phone', old)} ${channel}`,
-            'expire',
-            this.person(account, wasProven, family),
-          );
+        for (const channel of channels.slice(1)) {
+          const key = `${this.point('phone', old)} ${channel}`;
+          // What the holder said without an account is not ended by somebody who merely typed the number.
+          if (wasProven || this.oracle.stand(key).account !== null)
+            this.oracle.happen(key, 'expire', this.person(account.id, wasProven, family));
+        }
     }
     if (proven) account.phoneProven = true;
     for (const channel of channels) {
@@ -242,9 +255,9 @@ class World {
     }
   }
 
-  person = (account: Account | undefined, proven: boolean, session?: string): Speaker => ({
+  person = (account: number | null, proven: boolean, session?: string): Speaker => ({
     voice: 'person',
-    account: account?.id ?? null,
+    account,
     proven,
     hears: () => true,
     ...(session === undefined ? {} : { session }),
@@ -378,7 +391,9 @@ const person = step(
   async (world, { channel, index, granted, source }) => {
     const point = pointOf(channel, index);
     const yes = granted && source === 'preference_page';
-    world.oracle.say(`${point} ${channel}`, yes, world.person(world.holders(point)[0], true), world.asks(channel));
+    const key = `${point} ${channel}`;
+    const speaker = world.wordOf(key, { addressed: source === 'one_click' });
+    world.oracle.say(key, yes, world.person(speaker, true), world.asks(channel));
     await tell(world, channel, point, {
       intent: yes ? 'grant' : 'refuse',
       by: { voice: 'person', proven: true },
@@ -406,7 +421,7 @@ const shop = step(
       `${pointOf(input.channel, index)} ${input.channel}`;
     const [point, channel] = key.split(' ') as [string, Channel];
     const at = ago === undefined ? undefined : time - ago;
-    const account = world.holders(point)[0]?.id ?? null;
+    const account = world.wordOf(key, { addressed: false });
     world.oracle.say(
       key,
       granted,
@@ -444,11 +459,9 @@ const happening = step(
     });
     const key = due[which % due.length] ?? `${pointOf(channel, index)} ${channel}`;
     const [point, name] = key.split(' ') as [string, Channel];
-    const holder = world.holders(point)[0];
     const byPerson = what === 'confirm' || what === 'answer no';
-    const who: Speaker = byPerson
-      ? world.person(holder, true)
-      : { voice: 'shop', account: holder?.id ?? null, evidenced: false };
+    const speaker = world.wordOf(key, { addressed: byPerson });
+    const who: Speaker = byPerson ? world.person(speaker, true) : { voice: 'shop', account: speaker, evidenced: false };
     if (what === 'answer no') world.oracle.say(key, false, who, world.asks(name));
     else world.oracle.happen(key, what as 'confirm', who);
     await tell(world, name, point, {
@@ -493,8 +506,12 @@ const promote = step(
       const holders = world.holders(point);
       const theirs = account !== undefined && holders.includes(account);
       const who: Speaker = theirs
-        ? world.person(account, channel === 'email' ? account.emailProven : account.phoneProven)
-        : { voice: 'guest', account: account?.id ?? holders[0]?.id ?? null, ofMember: holders.length > 0 };
+        ? world.person(account.id, channel === 'email' ? account.emailProven : account.phoneProven)
+        : {
+            voice: 'guest',
+            account: account?.id ?? world.wordOf(`${point} ${channel}`, { addressed: false }),
+            ofMember: holders.length > 0,
+          };
       const said = world.oracle.say(`${point} ${channel}`, row.value, who, { at: row.at, ...world.asks(channel) });
       count(
         `promoted ${theirs ? 'own' : who.voice === 'guest' && who.ofMember ? 'member' : 'nobody'} ${row.value} ${said?.kind ?? 'nothing'}`,
@@ -811,18 +828,21 @@ test('whatever is said at once through two processes, the states are a replay an
           [...world.emails, ...world.phones],
         );
         for (const said of Map.groupBy(lines, ({ key }) => key).values()) {
-          let no = false;
+          let withdrawn = false;
+          let blocked = false;
           for (const { kind, source, evidenced } of said) {
-            if (kind === 'withdraw' || kind === 'suppress') no = true;
+            if (kind === 'withdraw') withdrawn = true;
+            if (kind === 'suppress' || kind === 'erase') blocked = true;
+            if (kind === 'restore') blocked = false;
             if (kind !== 'grant' && kind !== 'confirm') continue;
-            if (no) {
+            if (withdrawn || blocked) {
               expect([source, evidenced || ['account', 'preference_page', 'confirmation'].includes(source)]).toEqual([
                 source,
                 true,
               ]);
               lifted += 1;
             }
-            no = false;
+            [withdrawn, blocked] = [false, false];
           }
           // Nothing was said twice at one moment.
           expect(new Set(said.map(({ at }) => at.getTime())).size).toBe(said.length);

@@ -104,7 +104,8 @@ export class Oracle {
     if (when <= stand.latest) return write('grant', 'older');
     const kept = shows === 'withdrawn' || shows === 'suppressed';
     if (who.voice === 'person' && kept) {
-      if (stand.proven && !who.proven && who.account !== stand.account) return write('grant', 'not_theirs');
+      const own = shows === 'withdrawn' && who.account === stand.account;
+      if (!who.proven && !own) return write('grant', 'not_theirs');
       if (!who.hears(stand.line!)) return write('grant', 'stale');
     }
     if (who.voice === 'shop' && kept && (stand.block === 'erased' || !who.evidenced))

@@ -287,7 +287,7 @@ describe('the links', () => {
     // Years later the unsubscribe link works as on its first day.
     kit.advance(3 * 365 * DAY);
     expect((await kit.send('POST', unsubscribe)).status).toBe(200);
-    expect(brief(await linesOf(ada.id))).toEqual(['marketing email refuse one_click']);
+    expect(brief(await linesOf(ada.id))).toEqual(['marketing email withdraw one_click']);
     await kit.set('PREFERENCE_LINK_AGE', 7_776_000);
   });
 
@@ -415,7 +415,7 @@ describe('unsubscribing', () => {
     const ada = await kit.signUp({ phone, email_allowed: true, sms_allowed: true });
     const { unsubscribe } = await headersFor(ada, '?channel=sms&purpose=birthday');
     await kit.send('POST', unsubscribe);
-    expect(brief(await linesOf(ada.id)).slice(-1)).toEqual(['birthday sms refuse one_click']);
+    expect(brief(await linesOf(ada.id)).slice(-1)).toEqual(['birthday sms withdraw one_click']);
     await kit.send('POST', unsubscribe);
     expect(brief(await linesOf(ada.id)).filter((line) => line.includes('one_click'))).toHaveLength(1);
     expect((await ada.send('GET', '/users/profile/')).body).toMatchObject({ email_allowed: true, sms_allowed: true });
@@ -424,7 +424,7 @@ describe('unsubscribing', () => {
     const bora = await kit.signUp({ email_allowed: true });
     expect(await stateOf(bora.email, 'email')).toBe('pending');
     await kit.send('POST', (await headersFor(bora)).unsubscribe);
-    expect(await stateOf(bora.email, 'email')).toBe('refused');
+    expect(await stateOf(bora.email, 'email')).toBe('withdrawn');
   });
 
   test('is no throttled business: a mail program’s hundreds come from one address', async () => {
@@ -464,7 +464,7 @@ describe('unsubscribing', () => {
       'select e.kind, e.account, e.actor, e.proven from consent_event e join contact_point p on p.id = e.contact_point where p.value = $1',
       recipient,
     );
-    expect(line).toEqual({ kind: 'refuse', account: null, actor: 'address', proven: true });
+    expect(line).toEqual({ kind: 'withdraw', account: null, actor: 'address', proven: true });
   });
 });
 
@@ -629,10 +629,10 @@ describe('the preference page', () => {
     expect([reply.status, reply.headers['location']]).toEqual([303, `${link}?saved=1`]);
     expect(brief((await linesOf(ada.id)).slice(before)).sort()).toEqual([
       'birthday email withdraw preference_page',
-      'marketing call refuse preference_page',
+      'marketing call withdraw preference_page',
       'marketing email withdraw preference_page',
       'marketing sms withdraw preference_page',
-      'marketing whatsapp refuse preference_page',
+      'marketing whatsapp withdraw preference_page',
     ]);
     const count = (await linesOf(ada.id)).length;
     await kit.send('POST', link, { form: 'everything=no' });

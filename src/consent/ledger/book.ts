@@ -104,7 +104,7 @@ export function openBook(now: Date, rows: readonly StateRow[] = []): Book {
 /** Everything on record about these points, any purpose. Read under their locks it is what decides. */
 export const readStandings = (ctx: Ctx, points: readonly number[]): Promise<ReadStanding[]> =>
   ctx.db.rows(sql`
-    select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath,
+    select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath, s.beneath_since,
            v.evidence ->> 'session' as said_in, e.recorded_at
       from consent_state s
       left join consent_event e on e.id = s.event and s.state in ('withdrawn', 'suppressed')
@@ -114,7 +114,7 @@ export const readStandings = (ctx: Ctx, points: readonly number[]): Promise<Read
 /** The same of all points that these accounts have now. */
 export const readStandingsOf = (ctx: Ctx, accounts: readonly number[]): Promise<ReadStanding[]> =>
   ctx.db.rows(sql`
-    select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath,
+    select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath, s.beneath_since,
            v.evidence ->> 'session' as said_in, e.recorded_at
       from account a
       join consent_state s on s.contact_point = any (array[a.email_point, a.phone_point])
@@ -175,5 +175,6 @@ export async function record(ctx: Ctx, book: Book): Promise<void> {
     select * from jsonb_populate_recordset(null::consent_state, ${JSON.stringify([...states.values()])}::jsonb)
     on conflict (contact_point, channel, purpose) do update
        set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account,
-           proven = excluded.proven, latest = excluded.latest, request = excluded.request, beneath = excluded.beneath`);
+           proven = excluded.proven, latest = excluded.latest, request = excluded.request, beneath = excluded.beneath,
+           beneath_since = excluded.beneath_since`);
 }

@@ -43,7 +43,17 @@ function replay(lines: readonly FoldLine[]): Map<string, StateRow> {
   return states;
 }
 
-const columns = ['state', 'since', 'event', 'account', 'proven', 'latest', 'request', 'beneath'] as const;
+const columns = [
+  'state',
+  'since',
+  'event',
+  'account',
+  'proven',
+  'latest',
+  'request',
+  'beneath',
+  'beneath_since',
+] as const;
 const same = (a: StateRow, b: StateRow): boolean =>
   columns.every((column) => {
     const [left, right] = [a[column], b[column]];
@@ -69,7 +79,7 @@ async function compare(ctx: Ctx, from: number): Promise<{ last: number | undefin
     select contact_point, channel, purpose, id, kind, occurred_at, account, proven from consent_event
      where contact_point > ${from} and contact_point <= ${last} and outcome = 'applied'`);
   const stored = await ctx.db.rows<StateRow>(sql`
-    select contact_point, channel, purpose, state, since, event, account, proven, latest, request, beneath
+    select contact_point, channel, purpose, state, since, event, account, proven, latest, request, beneath, beneath_since
       from consent_state where contact_point > ${from} and contact_point <= ${last}`);
   const said = replay(lines);
   const shown = new Map(stored.map((row) => [keyOf(row), row]));

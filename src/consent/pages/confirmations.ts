@@ -21,13 +21,21 @@ export interface Post {
   readonly mail: Mailer;
   readonly sms: (ctx: Ctx, message: { to: string; text: string }) => Promise<void>;
   /** Whether one may go to this number, which is counted. */
-  readonly mayText: (ctx: Ctx, e164: string) => Promise<boolean>;
+  readonly mayText: (ctx: Ctx, e164: string, cause: Cause) => Promise<boolean>;
   /** Address under which people reach this service. */
   readonly publicUrl: string;
 }
 
 /** Messages one address gets of one kind, however often somebody else causes one. */
 const BUDGET = { count: 3, duration: 86_400 };
+/** Whoever does not answer, or said no, is not asked for ever: strangers can open a question a day. */
+const MONTH = { count: 6, duration: 30 * 86_400 };
+
+/** The account that caused a message and the client address it came from, as far as they are known. */
+interface Cause {
+  readonly account: number | null;
+  readonly ip: string | null;
+}
 
 export interface OpenRequest {
   readonly channel: string;
@@ -38,15 +46,18 @@ export interface OpenRequest {
   readonly value: string;
   /** Of the account it is about; null where there is none. */
   readonly language: string | null;
+  readonly account: number | null;
+  readonly ip: string | null;
 }
 
 /** What waits for an answer at an address: not what was asked too long ago, and nothing of an address that was erased. */
 export const openRequests = (ctx: Ctx, point: number): Promise<OpenRequest[]> =>
   ctx.db.rows(sql`
-    select s.channel, s.purpose, s.request, p.kind, p.value, a.language_code as language
+    select s.channel, s.purpose, s.request, p.kind, p.value, a.language_code as language, e.account, v.evidence ->> 'ip' as ip
       from consent_state s
       join contact_point p on p.id = s.contact_point
       join consent_event e on e.id = s.request
+      left join consent_evidence v on v.event = e.id
       left join account a on a.id = e.account
      where s.contact_point = ${point} and p.value is not null and p.erased_at is null
        and not (s.state = 'suppressed' and s.beneath is null)
@@ -66,15 +77,24 @@ async function sendWithin(
   ctx: Ctx,
   { mail, mayText, sms }: Post,
   name: string,
-  { to, kind, subject, text, short }: { to: string; kind: PointKind; subject: string; text: string; short: string },
+  {
+    to,
+    kind,
+    subject,
+    text,
+    short,
+    cause,
+  }: { to: string; kind: PointKind; subject: string; text: string; short: string; cause: Cause },
 ): Promise<void> {
   const caller = `${kind} ${to}`;
   if ((await countHit(ctx, name, caller, BUDGET)).over) return;
+  if ((await countHit(ctx, `${name}-month`, caller, MONTH)).over) return;
   try {
     if (kind === 'email') await mail(ctx, { to, subject, text });
-    else if (await mayText(ctx, to)) await sms(ctx, { to, text: short });
+    else if (await mayText(ctx, to, cause)) await sms(ctx, { to, text: short });
   } catch (error) {
     await returnHit(ctx, name, caller);
+    await returnHit(ctx, `${name}-month`, caller);
     throw error;
   }
 }
@@ -100,6 +120,7 @@ export const askToConfirmBy =
       subject: words('mail.confirm_consent.subject', { shop }),
       text: words('mail.confirm_consent.text', { shop, url, asked: asked.map((line) => `– ${line}`).join('\n') }),
       short: words('sms.confirm_consent', { shop, url }),
+      cause: { account: first.account, ip: first.ip },
     });
   };
 
@@ -165,5 +186,6 @@ export const sendPreferenceLinkBy =
       subject: words('mail.preference_link.subject', { shop }),
       text: words('mail.preference_link.text', { shop, url }),
       short: words('sms.preference_link', { shop, url }),
+      cause: { account: found.account, ip: null },
     });
   };

@@ -59,7 +59,8 @@ export const unsubscribePages: readonly Route[] = [
         ...(account === null ? {} : { account }),
         channel,
         purpose,
-        intent: 'refuse',
+        // Whether or not a yes is on record: who clicks this wants nothing more, whatever an import may know.
+        intent: 'withdraw',
         by: { voice: 'person', proven: true },
         source: 'one_click',
         actor: account === null ? 'address' : `account:${account}`,

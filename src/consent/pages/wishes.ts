@@ -85,7 +85,7 @@ export function refuseEverything(root: Ctx, reader: Reader, by: SavedBy): Promis
     const add = (point: ReaderPoint, channel: string, purpose: string): void => {
       places.set(
         `${point.id} ${channel} ${purpose}`,
-        said(reader, point, { channel, purpose, intent: 'refuse', ...by }),
+        said(reader, point, { channel, purpose, intent: 'withdraw', ...by }),
       );
     };
     for (const [purpose, { channels: names }] of Object.entries(ctx.settings.get('CONSENT_PURPOSES'))) {
@@ -119,7 +119,7 @@ const said = (
 ): ConsentStatement => ({
   ...what,
   about: { point: point.id },
-  ...(account === null ? {} : { account }),
+  ...(account === null ? {} : { account, heldBy: account }),
   by: { voice: 'person', proven: point.proven },
   source: 'preference_page',
   actor: account === null ? 'address' : `account:${account}`,
