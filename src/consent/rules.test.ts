@@ -346,6 +346,8 @@ describe('rule 5: consent belongs to the address', () => {
     // Also where the shop told it: an account that types the address is a stranger to it.
     expect(maySpeakFor(standing('withdrawn', { account: null, proven: false }), 8, false)).toBe(false);
     expect(maySpeakFor(standing('suppressed'), 7, false)).toBe(false);
+    // Two accounts that have both only typed it are each other's equals.
+    expect(maySpeakFor(standing('withdrawn', { account: 7, proven: false }), 8, false)).toBe(true);
     expect(maySpeakFor(undefined, 8, false)).toBe(true);
     for (const state of ['unknown', 'pending', 'granted', 'expired', 'refused'] as const)
       expect(maySpeakFor(standing(state), 8, false)).toBe(true);

@@ -212,14 +212,15 @@ export const isSilent = (stated: boolean | null | undefined, shown: boolean | nu
   stated === undefined || stated === null || stated === shown;
 
 /**
- * Whether an account may say yes for an address. Typing an address proves nothing: who has not proven it takes back no
- * withdrawal but their own, and lifts no suppression.
+ * Whether an account may say yes for an address. Typing an address proves nothing: who has not proven it lifts no
+ * suppression, and no withdrawal by its proven holder or from the address itself. One by an account that has proven it as
+ * little stands on the same footing.
  */
 export const maySpeakFor = (standing: Standing | undefined, account: number, proven: boolean): boolean =>
   proven ||
   standing === undefined ||
   !kept.has(standing.state) ||
-  (standing.state === 'withdrawn' && standing.account === account);
+  (standing.state === 'withdrawn' && (standing.account === account || (standing.account !== null && !standing.proven)));
 
 /** The answer to an open request, given from the address itself. */
 export const decideConfirm = (standing: Standing | undefined, now: Date): Edge | undefined =>

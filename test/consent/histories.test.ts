@@ -542,7 +542,7 @@ const moveEmail = step('e-mail change', fc.record({ account: index, email: fc.na
     account.id,
     world.emails[email],
   );
-  world.oracle.happen(`email-${account.email} email`, 'expire', world.person(account, true));
+  world.oracle.happen(`email-${account.email} email`, 'expire', world.person(account.id, true));
   account.email = email;
   account.emailProven = true;
   const reply = await kit.send('POST', '/users/email-change/confirm/', {

@@ -104,8 +104,9 @@ export class Oracle {
     if (when <= stand.latest) return write('grant', 'older');
     const kept = shows === 'withdrawn' || shows === 'suppressed';
     if (who.voice === 'person' && kept) {
-      const own = shows === 'withdrawn' && who.account === stand.account;
-      if (!who.proven && !own) return write('grant', 'not_theirs');
+      const typed = stand.account !== null && !stand.proven;
+      const theirs = shows === 'withdrawn' && (who.account === stand.account || typed);
+      if (!who.proven && !theirs) return write('grant', 'not_theirs');
       if (!who.hears(stand.line!)) return write('grant', 'stale');
     }
     if (who.voice === 'shop' && kept && (stand.block === 'erased' || !who.evidenced))

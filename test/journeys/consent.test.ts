@@ -443,6 +443,18 @@ test('a hundred registrations with one basket promote it once', async () => {
   ).toEqual([{ granted: 1 }]);
 }, 60_000);
 
+test('a no of the registration form takes back what was ticked at checkout before', async () => {
+  const { text, e164 } = newNumber();
+  expect((await state(78, 'guest-78', { sms_allowed: true, email_allowed: true })).status).toBe(200);
+  const ada = await kit.signUp({ phone: text, basket: 78, uid: 'guest-78', sms_allowed: false });
+  expect(flags(await read(ada))).toEqual([true, false, false, null]);
+  expect(await eventsOf(ada.id)).toEqual([
+    said(ada.email, 'email', 'grant', 'checkout'),
+    said(e164, 'sms', 'grant', 'checkout'),
+    said(e164, 'sms', 'withdraw', 'registration'),
+  ]);
+});
+
 test('a basket never changes a profile, whoever states it', async () => {
   const { text, e164 } = newNumber();
   const ada = await kit.signUp({ phone: text, email_allowed: true });

@@ -402,6 +402,59 @@ describe('telling a consent', () => {
   });
 });
 
+describe('somebody who merely typed an address', () => {
+  test('lifts neither a STOP nor a complaint of its holder, who may have no account', async () => {
+    const phone = newNumber();
+    await tell({ recipient: phone, granted: true });
+    await tell({ recipient: phone, granted: false, source: 'sms_keyword', evidence: { message: 'STOP' } });
+    const mallory = await kit.signUp({ phone, unproven: true });
+    const yes = async () =>
+      (await mallory.send('PATCH', '/users/profile/', { body: { sms_allowed: true } })).body.sms_allowed;
+    expect(await yes()).toBe(false);
+    expect(await decide({ recipient: phone, channel: 'sms' })).toMatchObject({ allowed: false, state: 'withdrawn' });
+    await tell({ recipient: phone, suppressed: true, source: 'staff', evidence: { reason: 'complaint' } });
+    expect(await yes()).toBe(false);
+    expect(await decide({ recipient: phone, channel: 'sms' })).toMatchObject({ allowed: false, state: 'suppressed' });
+    // What is told of the number is not theirs either.
+    expect(
+      await kit.rows(
+        'select account from consent_event e join contact_point p on p.id = e.contact_point where p.value = $1 and source <> $2',
+        phone,
+        'account',
+      ),
+    ).toEqual([{ account: null }, { account: null }, { account: null }]);
+  });
+
+  test('does not end what its holder said by giving the number up again', async () => {
+    const phone = newNumber();
+    await tell({ recipient: phone, granted: true });
+    const mallory = await kit.signUp({ phone, unproven: true });
+    expect((await mallory.send('PATCH', '/users/profile/', { body: { phone: null } })).status).toBe(200);
+    expect(await decide({ recipient: phone, channel: 'sms' })).toMatchObject({ allowed: true });
+  });
+});
+
+test('a suppression in between makes no consent younger', async () => {
+  const own = await createKit();
+  try {
+    const send = await own.apiKey('consents', 'decisions');
+    await own.set('CONSENT_VALIDITY', 365 * 86_400);
+    const body = { recipient: '+905323339999', channel: 'sms', source: 'checkout' };
+    await send('POST', '/v1/consents', { body: { ...body, granted: true } });
+    own.advance(300 * 86_400_000);
+    await send('POST', '/v1/consents', { body: { ...body, suppressed: true, evidence: { reason: 'bounce' } } });
+    own.advance(300 * 86_400_000);
+    await send('POST', '/v1/consents', { body: { ...body, suppressed: false, evidence: { reason: 'back' } } });
+    const { body: made } = await send('POST', '/v1/decisions/contact', {
+      body: { recipient: body.recipient, channel: 'sms' },
+    });
+    expect(made).toMatchObject({ allowed: false, state: 'expired', code: 'over' });
+    expect((await own.verify()).fault).toBe(undefined);
+  } finally {
+    await own.close();
+  }
+});
+
 test('refuses evidence that is too large, and writes nothing', async () => {
   const recipient = newNumber();
   const evidence = { form: 'x'.repeat(3999), page: 'y'.repeat(3999), more: 'z'.repeat(3999) };
