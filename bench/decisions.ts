@@ -30,8 +30,8 @@ async function seed({ db, keys }: Pick<Bed, 'db' | 'keys'>, accounts: number): P
     `insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash, proven)
      select gen_random_uuid(), n, n, 'sms', 'marketing', case when n % 3 = 1 then 'grant' else 'withdraw' end, now(), now(), 'account', 'account:' || n,
             sha256('e'), sha256(n::text::bytea), false from generate_series(1, $1::int) n where n % 3 > 0`,
-    `insert into consent_state (contact_point, channel, purpose, state, since, event, account, proven, latest)
-     select contact_point, channel, purpose, case kind when 'grant' then 'granted' else 'withdrawn' end, occurred_at, id, account, false, occurred_at
+    `insert into consent_state (contact_point, channel, purpose, state, since, event, account, proven, latest, kind, source)
+     select contact_point, channel, purpose, case kind when 'grant' then 'granted' else 'withdrawn' end, occurred_at, id, account, false, occurred_at, kind, source
        from consent_event where $1::int > 0`,
     `insert into api_key (name, key_hash, scopes, created_at) select 'bench', sha256('${KEY}'::bytea), '{decisions}', now() where $1::int > 0`,
   ])

@@ -24,8 +24,8 @@ async function seed(db: Database, accounts: number): Promise<void> {
     `insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash)
      select gen_random_uuid(), case channel when 'email' then email_point else phone_point end, id, channel, 'marketing', 'grant', now(), now(), 'import', 'bench',
             sha256('e'), sha256((id || channel)::bytea) from account, (values ('email'), ('sms')) c (channel) where id <= $1`,
-    `insert into consent_state (contact_point, channel, purpose, state, since, event, account, proven, latest)
-     select contact_point, channel, purpose, 'granted', occurred_at, id, account, false, occurred_at from consent_event where $1 > 0`,
+    `insert into consent_state (contact_point, channel, purpose, state, since, event, account, proven, latest, kind, source)
+     select contact_point, channel, purpose, 'granted', occurred_at, id, account, false, occurred_at, kind, source from consent_event where $1 > 0`,
   ];
   for (const statement of statements) await db.run(prepared(statement, accounts));
   for (const table of ['contact_point', 'account', 'session', 'consent_event', 'consent_state'])
@@ -54,8 +54,8 @@ with me as (
 ), queued as (
   insert into ledger_unsealed select id from event
 )
-insert into consent_state as s (contact_point, channel, purpose, state, since, event, account, proven, latest)
-select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id, me.id, false, e.occurred_at from event e, me
+insert into consent_state as s (contact_point, channel, purpose, state, since, event, account, proven, latest, kind, source)
+select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id, me.id, false, e.occurred_at, case me.next when 'granted' then 'grant' else 'withdraw' end, 'account' from event e, me
 on conflict (contact_point, channel, purpose) do update set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account, latest = excluded.latest;
 `;
 

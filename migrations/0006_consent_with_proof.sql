@@ -38,10 +38,17 @@ alter table consent_state
   add column request uuid,
   -- What a suppression covers and its lifting brings back.
   add column beneath text,
-  add column beneath_since timestamptz;
+  add column beneath_since timestamptz,
+  -- Of the deciding line: a decision gives its reason without reading it.
+  add column kind text,
+  add column source text;
 -- Lines of before do not say whether the address was proven, and what is rebuilt must equal what is here.
-update consent_state set latest = since, proven = false;
-alter table consent_state alter column latest set not null;
+update consent_state s set latest = s.since, proven = false, kind = e.kind, source = e.source
+  from consent_event e where e.id = s.event;
+alter table consent_state
+  alter column latest set not null,
+  alter column kind set not null,
+  alter column source set not null;
 create index consent_state_request on consent_state (latest) where request is not null;
 create index consent_state_granted on consent_state (since) where state = 'granted';
 

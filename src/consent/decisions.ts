@@ -125,16 +125,18 @@ export async function decideContacts(
   const accounts = questions.map(({ about }) => ('account' in about ? about.account : null));
   const rows = await ctx.db.rows<Found>(sql`
     select q.n::int as n, q.account is null or a.id is not null as account_known,
-           q.account is null or pa.id is not null as address_known, s.state, (extract(epoch from s.since) * 1000)::bigint as since, s.event,
-           s.request is not null as asked, s.state = 'suppressed' and s.beneath is null as erased, e.kind, e.source
+           q.account is null or a.point is not null as address_known, s.state, (extract(epoch from s.since) * 1000)::bigint as since, s.event,
+           s.request is not null as asked, s.state = 'suppressed' and s.beneath is null as erased, s.kind, s.source
       from unnest(${accounts}::bigint[], ${questions.map(({ channel }) => channel)}::text[],
                   ${questions.map(({ channel }) => kinds.get(channel)!)}::text[],
                   ${questions.map(({ purpose }) => purpose)}::text[]) with ordinality as q (account, channel, kind, purpose, n)
-      left join account a on a.id = q.account and a.is_active
-      left join contact_point ph on q.account is null and ph.address_hash = substr(${hashes}::bytea, (q.n::int - 1) * 32 + 1, 32)
-      left join contact_point pa on pa.id = case q.kind when 'email' then a.email_point else a.phone_point end
-      left join consent_state s on s.contact_point = coalesce(ph.id, pa.id) and s.channel = q.channel and s.purpose = q.purpose
-      left join consent_event e on e.id = s.event`);
+      left join lateral (
+        select id, case q.kind when 'email' then email_point else phone_point end as point
+          from account where id = q.account and is_active) a on true
+      left join contact_point p
+        on q.account is null and p.address_hash = substr(${hashes}::bytea, (q.n::int - 1) * 32 + 1, 32)
+      left join consent_state s
+        on s.contact_point = coalesce(p.id, a.point) and s.channel = q.channel and s.purpose = q.purpose`);
   const validity = ctx.settings.get('CONSENT_VALIDITY');
   const now = ctx.clock.now().getTime();
   const decisions = new Array<Decision>(questions.length);

@@ -77,8 +77,8 @@ test('a state that is missing, and one that nobody ever said, are drifts; the fi
     'suppressed',
   ]);
   await kit.owner(
-    `insert into consent_state (contact_point, channel, purpose, state, since, event, proven, latest)
-     values ($1, 'whatsapp', 'research', 'granted', now(), gen_random_uuid(), true, now())`,
+    `insert into consent_state (contact_point, channel, purpose, state, since, event, proven, latest, kind, source)
+     values ($1, 'whatsapp', 'research', 'granted', now(), gen_random_uuid(), true, now(), 'grant', 'import')`,
     second!.id,
   );
   await kit.owner("update consent_state set state = 'granted' where channel = 'call'");
@@ -91,8 +91,8 @@ test('a state that is missing, and one that nobody ever said, are drifts; the fi
   expect((await findDrift(kit.ctx))!.channel).toBe('sms');
   await repairs(3);
   await kit.owner(
-    `insert into consent_state (contact_point, channel, purpose, state, since, event, proven, latest)
-     values ($1, 'whatsapp', 'research', 'granted', now(), gen_random_uuid(), true, now())`,
+    `insert into consent_state (contact_point, channel, purpose, state, since, event, proven, latest, kind, source)
+     values ($1, 'whatsapp', 'research', 'granted', now(), gen_random_uuid(), true, now(), 'grant', 'import')`,
     second!.id,
   );
   const invented = (await findDrift(kit.ctx))!;

@@ -18,8 +18,8 @@ test('verifying names a state that the ledger does not lead to', async () => {
   await kit.rows('delete from consent_state where account = $1', ada.id);
   expect((await kit.verify()).fault).toMatch(/^email of contact point \d+ is unknown, but the ledger says granted$/);
   await kit.rows(
-    `insert into consent_state (contact_point, channel, purpose, state, since, event, account, proven, latest)
-     select contact_point, channel, purpose, 'granted', occurred_at, id, account, true, occurred_at from consent_event where account = $1`,
+    `insert into consent_state (contact_point, channel, purpose, state, since, event, account, proven, latest, kind, source)
+     select contact_point, channel, purpose, 'granted', occurred_at, id, account, true, occurred_at, kind, source from consent_event where account = $1`,
     ada.id,
   );
   // Whether the address was proven is in the line too.

@@ -5,7 +5,7 @@
 import type { ContactPoint } from '../../accounts/contact-points.ts';
 import type { Ctx } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
-import { type Edge, follow, type Standing } from '../rules.ts';
+import { type Edge, type EventKind, follow, type Standing } from '../rules.ts';
 import type { Source } from '../sources.ts';
 import { chance, commitment, type Evidence, type Line, lineHash, uuidv7 } from './lines.ts';
 
@@ -42,6 +42,27 @@ export interface StateRow extends Standing {
   readonly contact_point: number;
   readonly channel: string;
   readonly purpose: string;
+  /** Of the deciding line. */
+  readonly kind: EventKind;
+  readonly source: string;
+}
+
+/** The row of the projection after a line that counts: what a live transaction writes and a rebuild must find. */
+export function nextState(
+  before: StateRow | undefined,
+  place: { readonly contact_point: number; readonly channel: string; readonly purpose: string },
+  line: {
+    readonly id: string;
+    readonly kind: EventKind;
+    readonly source: string;
+    readonly occurredAt: Date;
+    readonly account: number | null;
+    readonly proven: boolean;
+  },
+): StateRow {
+  const next = follow(before, line);
+  const { kind, source } = next.event === line.id ? line : before!;
+  return { ...next, ...place, kind, source };
 }
 
 /** A standing as it was read, with what tells who may know of a no: the session that said it and when it was written. */
@@ -59,7 +80,7 @@ const keyOf = (point: number, channel: string, purpose: string): Key => `${point
  */
 export interface Book {
   readonly drafts: readonly Draft[];
-  standing(point: number, channel: string, purpose: string): (Standing & Partial<ReadStanding>) | undefined;
+  standing(point: number, channel: string, purpose: string): (StateRow & Partial<ReadStanding>) | undefined;
   /** Channels and purposes of a point that anything was ever said about. */
   of(point: number): readonly StateRow[];
   /** Adds what was read of further points. */
@@ -93,8 +114,9 @@ export function openBook(now: Date, rows: readonly StateRow[] = []): Book {
       drafts.push({ ...draft, id });
       const { point, channel, purpose, edge, account, proven } = draft;
       if (edge.outcome === 'applied') {
-        const next = follow(standing(point.id, channel, purpose), { id, ...edge, account, proven });
-        enter({ contact_point: point.id, channel, purpose, ...next });
+        const place = { contact_point: point.id, channel, purpose };
+        const line = { id, ...edge, source: draft.source, account, proven };
+        enter(nextState(standing(point.id, channel, purpose), place, line));
       }
       return id;
     },
@@ -105,6 +127,7 @@ export function openBook(now: Date, rows: readonly StateRow[] = []): Book {
 export const readStandings = (ctx: Ctx, points: readonly number[]): Promise<ReadStanding[]> =>
   ctx.db.rows(sql`
     select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath, s.beneath_since,
+           s.kind, s.source,
            v.evidence ->> 'session' as said_in, e.recorded_at
       from consent_state s
       left join consent_event e on e.id = s.event and s.state in ('withdrawn', 'suppressed')
@@ -115,6 +138,7 @@ export const readStandings = (ctx: Ctx, points: readonly number[]): Promise<Read
 export const readStandingsOf = (ctx: Ctx, accounts: readonly number[]): Promise<ReadStanding[]> =>
   ctx.db.rows(sql`
     select s.contact_point, s.channel, s.purpose, s.state, s.since, s.event, s.account, s.proven, s.latest, s.request, s.beneath, s.beneath_since,
+           s.kind, s.source,
            v.evidence ->> 'session' as said_in, e.recorded_at
       from account a
       join consent_state s on s.contact_point = any (array[a.email_point, a.phone_point])
@@ -159,7 +183,7 @@ export async function record(ctx: Ctx, book: Book): Promise<void> {
     events.push({ ...line, commitment: hex(line.commitment), hash: hex(lineHash(line)), notice: notice?.id ?? null });
     evidence.push({ event: id, salt: hex(salt), evidence: known });
     if (edge.outcome === 'applied') {
-      const row = { contact_point: point.id, channel, purpose, ...book.standing(point.id, channel, purpose)! };
+      const row = book.standing(point.id, channel, purpose)!;
       states.set(keyOf(point.id, channel, purpose), row);
     }
   }
@@ -176,5 +200,5 @@ export async function record(ctx: Ctx, book: Book): Promise<void> {
     on conflict (contact_point, channel, purpose) do update
        set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account,
            proven = excluded.proven, latest = excluded.latest, request = excluded.request, beneath = excluded.beneath,
-           beneath_since = excluded.beneath_since`);
+           beneath_since = excluded.beneath_since, kind = excluded.kind, source = excluded.source`);
 }

@@ -1,8 +1,8 @@
 /** The projection as a replay of the ledger: what `consent_state` has to be, and how it is made anew. */
 import { type Ctx, transaction } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
-import { type EventKind, foldOrder, follow, type Standing } from '../rules.ts';
-import type { StateRow } from './book.ts';
+import { type EventKind, foldOrder } from '../rules.ts';
+import { nextState, type StateRow } from './book.ts';
 
 /** Points a step looks at. */
 const STEP = 5000;
@@ -13,6 +13,7 @@ interface FoldLine {
   readonly purpose: string;
   readonly id: string;
   readonly kind: EventKind;
+  readonly source: string;
   readonly occurred_at: Date;
   readonly account: number | null;
   readonly proven: boolean | null;
@@ -34,11 +35,11 @@ function replay(lines: readonly FoldLine[]): Map<string, StateRow> {
     (a, b) => a.occurred_at.getTime() - b.occurred_at.getTime() || foldOrder(a.kind) - foldOrder(b.kind),
   );
   const states = new Map<string, StateRow>();
-  for (const { contact_point, channel, purpose, id, kind, occurred_at: occurredAt, account, proven } of sorted) {
-    const key = keyOf({ contact_point, channel, purpose });
+  for (const { contact_point, channel, purpose, occurred_at: occurredAt, proven, ...line } of sorted) {
+    const place = { contact_point, channel, purpose };
+    const key = keyOf(place);
     // Lines from before it was recorded do not say whether the address was proven.
-    const next: Standing = follow(states.get(key), { id, kind, occurredAt, account, proven: proven ?? false });
-    states.set(key, { contact_point, channel, purpose, ...next });
+    states.set(key, nextState(states.get(key), place, { ...line, occurredAt, proven: proven ?? false }));
   }
   return states;
 }
@@ -53,6 +54,8 @@ const columns = [
   'request',
   'beneath',
   'beneath_since',
+  'kind',
+  'source',
 ] as const;
 const same = (a: StateRow, b: StateRow): boolean =>
   columns.every((column) => {
@@ -76,10 +79,11 @@ async function compare(ctx: Ctx, from: number): Promise<{ last: number | undefin
   const last = points.at(-1)?.id;
   if (last === undefined) return { last, states: 0, drifts: [] };
   const lines = await ctx.db.rows<FoldLine>(sql`
-    select contact_point, channel, purpose, id, kind, occurred_at, account, proven from consent_event
+    select contact_point, channel, purpose, id, kind, source, occurred_at, account, proven from consent_event
      where contact_point > ${from} and contact_point <= ${last} and outcome = 'applied'`);
   const stored = await ctx.db.rows<StateRow>(sql`
-    select contact_point, channel, purpose, state, since, event, account, proven, latest, request, beneath, beneath_since
+    select contact_point, channel, purpose, state, since, event, account, proven, latest, request, beneath, beneath_since,
+           kind, source
       from consent_state where contact_point > ${from} and contact_point <= ${last}`);
   const said = replay(lines);
   const shown = new Map(stored.map((row) => [keyOf(row), row]));
