@@ -49,8 +49,9 @@ alter table consent_state
   alter column latest set not null,
   alter column kind set not null,
   alter column source set not null;
-create index consent_state_request on consent_state (latest) where request is not null;
-create index consent_state_granted on consent_state (since) where state = 'granted';
+-- No index names what changes with every consent (state, since, latest): updates would not stay in their page any more,
+-- which made reads and writes of profiles a fifth slower.
+create index consent_state_request on consent_state (contact_point) where request is not null;
 
 -- Erased: the address has gone, its keyed hash stays, and no import writes the address back.
 alter table contact_point

@@ -9,7 +9,7 @@ import { sweepSessions } from './accounts/sessions.ts';
 import { adminRoutes } from './admin/routes.ts';
 import { sweepBaskets } from './consent/baskets.ts';
 import { decisionRoutes } from './consent/decision-routes.ts';
-import { expireConsents } from './consent/expiry.ts';
+import { expireConsents, expireRequests } from './consent/expiry.ts';
 import { publishHead } from './consent/ledger/seals.ts';
 import { noticeRoutes } from './consent/notice-routes.ts';
 import { confirmationPages } from './consent/pages/confirmation-pages.ts';
@@ -119,6 +119,7 @@ const sweep: Task = async (ctx) => {
   await sweepMessages(ctx);
   await sweepWebhooks(ctx);
   await sweepKeys(ctx);
+  await expireConsents(ctx);
   await publishHead(ctx);
 };
 
@@ -131,7 +132,7 @@ export function createTasks(mailer: Mailer, publicUrl: string): Readonly<Record<
     ask_to_confirm: askToConfirmBy(post),
     send_preference_link: sendPreferenceLinkBy(post),
     sweep,
-    expire_consents: (ctx) => expireConsents(ctx),
+    expire_requests: (ctx) => expireRequests(ctx),
     deliver_webhook: deliverWebhook,
   };
 }
@@ -141,5 +142,5 @@ export const strangers: readonly string[] = ['deliver_webhook'];
 
 export const crontab = [
   { task: 'sweep', match: '*/10 * * * *' },
-  { task: 'expire_consents', match: '* * * * *' },
+  { task: 'expire_requests', match: '* * * * *' },
 ] as const;

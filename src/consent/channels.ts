@@ -21,16 +21,34 @@ export type Flag = (typeof channels)[number]['flag'];
 /** What a person states in one request; absent says nothing, and so does null. */
 export type Flags = Partial<Record<Flag, boolean | null>>;
 
-/** An account's consents as a request finds them: `sms=granted:1f2e3d4,call=refused:0a1b2c3`, the last part of the deciding line. */
-function parse(consents: string | null): Map<string, { state: string; tail: string }> {
-  if (consents === null) return new Map();
-  return new Map(
-    consents.split(',').map((text) => {
-      const [name, rest] = text.split('=') as [string, string];
-      const colon = rest.indexOf(':');
-      return [name, { state: rest.slice(0, colon), tail: rest.slice(colon + 1) }];
-    }),
-  );
+interface Parsed {
+  readonly text: string | null;
+  readonly states: ReadonlyMap<string, string>;
+  /** Names the line behind each flag, in the catalogue's order. */
+  readonly version: string;
+}
+
+const nothing: Parsed = { text: null, states: new Map(), version: channels.map(() => '0').join('.') };
+let last: Parsed = nothing;
+
+/**
+ * An account's consents as a request finds them: `sms=granted:1f2e3d4,call=refused:0a1b2c3`, the last part of the deciding
+ * line. An answer asks three times for the same text: the last one is kept.
+ */
+function parse(text: string | null): Parsed {
+  if (text === null) return nothing;
+  if (last.text === text) return last;
+  const states = new Map<string, string>();
+  const tails = new Map<string, string>();
+  for (const pair of text.split(',')) {
+    const equals = pair.indexOf('=');
+    const colon = pair.indexOf(':', equals);
+    const name = pair.slice(0, equals);
+    states.set(name, pair.slice(equals + 1, colon));
+    tails.set(name, pair.slice(colon + 1));
+  }
+  last = { text, states, version: channels.map(({ name }) => tails.get(name) ?? '0').join('.') };
+  return last;
 }
 
 /** What a flag shows of a state. */
@@ -39,17 +57,14 @@ export const shownFlag = ({ unknown }: Channel, state: string | undefined): bool
 
 /** The flags as clients see them. */
 export function shownFlags(consents: string | null): Record<Flag, boolean | null> {
-  const known = parse(consents);
+  const { states } = parse(consents);
   return Object.fromEntries(
-    channels.map((channel) => [channel.flag, shownFlag(channel, known.get(channel.name)?.state)]),
+    channels.map((channel) => [channel.flag, shownFlag(channel, states.get(channel.name))]),
   ) as Record<Flag, boolean | null>;
 }
 
 /** Names the line behind each flag, in the catalogue's order: whoever sends it back has read those (rule 3). */
-export function consentVersion(consents: string | null): string {
-  const known = parse(consents);
-  return channels.map(({ name }) => known.get(name)?.tail ?? '0').join('.');
-}
+export const consentVersion = (consents: string | null): string => parse(consents).version;
 
 /** How a line is named there. */
 export const tailOf = (event: string): string => event.slice(-7);

@@ -5,19 +5,43 @@ import { sayAll } from './statements.ts';
 
 const STEP = 1000;
 
-/** Writes the lines that end what is due. A decision does not wait for it: it reckons with the time by itself. */
+interface Due {
+  readonly contact_point: number;
+  readonly channel: string;
+  readonly purpose: string;
+  /** The line that asked, or granted. */
+  readonly event: string;
+}
+
+/** Ends questions that nobody answered in time. */
+export async function expireRequests(ctx: Ctx): Promise<void> {
+  const patience = ctx.settings.get('DOUBLE_OPT_IN_AGE');
+  await endAll(ctx, () =>
+    ctx.db.rows<Due>(sql`
+      select contact_point, channel, purpose, request as event from consent_state
+       where request is not null and latest <= ${ctx.clock.now()}::timestamptz - make_interval(secs => ${patience})
+       limit ${STEP}`),
+  );
+}
+
+/**
+ * Ends consents whose time is over. Looks at every state, because an index on what changes with each consent would cost
+ * more: decisions reckon with the time by themselves and do not wait for this.
+ */
 export async function expireConsents(ctx: Ctx): Promise<void> {
   const validity = ctx.settings.get('CONSENT_VALIDITY');
-  const patience = ctx.settings.get('DOUBLE_OPT_IN_AGE');
-  for (;;) {
-    const now = ctx.clock.now();
-    const due = await ctx.db.rows<{ contact_point: number; channel: string; purpose: string; event: string }>(sql`
-      select contact_point, channel, purpose, request as event from consent_state
-       where request is not null and latest <= ${now}::timestamptz - make_interval(secs => ${patience})
-      union all
+  if (validity === null) return;
+  await endAll(ctx, () =>
+    ctx.db.rows<Due>(sql`
       select contact_point, channel, purpose, event from consent_state
-       where state = 'granted' and since <= ${now}::timestamptz - make_interval(secs => ${validity ?? null}::double precision)
-       limit ${STEP}`);
+       where state = 'granted' and since <= ${ctx.clock.now()}::timestamptz - make_interval(secs => ${validity})
+       limit ${STEP}`),
+  );
+}
+
+async function endAll(ctx: Ctx, next: () => Promise<Due[]>): Promise<void> {
+  for (;;) {
+    const due = await next();
     if (due.length === 0) return;
     const said = await sayAll(
       ctx,
