@@ -49,8 +49,7 @@ alter table consent_state
   alter column latest set not null,
   alter column kind set not null,
   alter column source set not null;
--- No index names what changes with every consent (state, since, latest): updates would not stay in their page any more,
--- which made reads and writes of profiles a fifth slower.
+-- No index names what changes with every consent (state, since, latest): updates could not stay in their page any more.
 create index consent_state_request on consent_state (contact_point) where request is not null;
 
 -- Erased: the address has gone, its keyed hash stays, and no import writes the address back.
