@@ -3,37 +3,15 @@ import Type from 'typebox';
 import { operator } from '../accounts/callers.ts';
 import { inOrder } from '../platform/ahead.ts';
 import type { Ctx } from '../platform/ctx.ts';
-import { Failure, fail, refuse } from '../platform/failure.ts';
+import { Failure, fail } from '../platform/failure.ts';
 import { type Incoming, ok, type Request, type Route, route } from '../platform/http.ts';
 import type { Language } from '../platform/language.ts';
 import { checkSchema, own, problem, problems } from '../platform/problem.ts';
 import { flag, object, text, textOrNull, timeOrNull } from '../platform/schema.ts';
-import { channels } from './channels.ts';
 import { type Decision, decideContacts, type Question } from './decisions.ts';
-import { readRecipient } from './recipients.ts';
+import { readSubject, subjectFields } from './subject.ts';
 
-const names = channels.map(({ name }) => name);
-const kinds = new Map<string, string>(channels.map(({ name, kind }) => [name, kind]));
-
-const question = Type.Object(
-  {
-    recipient: Type.Optional(
-      Type.String({ minLength: 3, maxLength: 320, description: 'Phone number with country code, or e-mail address' }),
-    ),
-    account: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: Number.MAX_SAFE_INTEGER,
-        description: 'Instead of a recipient: the address this account has for the channel',
-      }),
-    ),
-    channel: Type.Enum(names),
-    purpose: Type.Optional(
-      Type.String({ minLength: 1, maxLength: 40, description: 'One of CONSENT_PURPOSES; `marketing` when absent' }),
-    ),
-  },
-  { additionalProperties: false, title: 'ContactQuestion' },
-);
+const question = Type.Object(subjectFields, { additionalProperties: false, title: 'ContactQuestion' });
 
 const decision = object(
   { allowed: flag, state: text, since: timeOrNull, code: text, reason: text, event: textOrNull },
@@ -43,15 +21,7 @@ const decision = object(
 /** @throws invalid with every place that is wrong */
 function readQuestion(ctx: Ctx, value: unknown): Question {
   checkSchema(question, value);
-  const { recipient, account, channel, purpose = 'marketing' } = value as Type.Static<typeof question>;
-  if (!Object.hasOwn(ctx.settings.get('CONSENT_PURPOSES'), purpose))
-    refuse({ path: ['purpose'], key: 'statement.purpose' });
-  if ((recipient === undefined) === (account === undefined)) refuse({ path: ['recipient'], key: 'recipient.one' });
-  if (account !== undefined) return { about: { account }, channel, purpose };
-  const about = readRecipient(ctx.settings, recipient!);
-  if ('problem' in about) refuse({ path: ['recipient'], key: about.problem });
-  if (about.kind !== kinds.get(channel)) refuse({ path: ['recipient'], key: 'recipient.kind', values: { channel } });
-  return { about, channel, purpose };
+  return readSubject(ctx, value as Type.Static<typeof question>);
 }
 
 /** Answers of a batch of lines, one line each: what is wrong with a line is said in its place and stops no other. */

@@ -16,8 +16,8 @@ import { namedNotice } from './notices.ts';
 import { readRecipient } from './recipients.ts';
 import { needsReason, type Source, toldSources } from './sources.ts';
 import { type ConsentStatement, type Intent, naturalKey, sayOne } from './statements.ts';
+import { readSubject, subjectFields } from './subject.ts';
 
-const names = channels.map(({ name }) => name);
 const kinds = new Map(channels.map(({ name, kind }) => [name as string, kind]));
 const EVIDENCE_BYTES = 8192;
 const EARLIEST = new Date('2000-01-01T00:00:00Z');
@@ -37,18 +37,7 @@ const evidenceSchema = Type.Record(
 
 const newConsent = Type.Object(
   {
-    recipient: Type.Optional(
-      Type.String({ minLength: 3, maxLength: 320, description: 'Phone number with country code, or e-mail address' }),
-    ),
-    account: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: Number.MAX_SAFE_INTEGER,
-        description: 'Instead of a recipient: the address this account has for the channel',
-      }),
-    ),
-    channel: Type.Enum(names),
-    purpose: Type.Optional(Type.String({ minLength: 1, maxLength: 40 })),
+    ...subjectFields,
     granted: Type.Optional(Type.Boolean({ description: 'What the person said' })),
     suppressed: Type.Optional(
       Type.Boolean({
@@ -97,12 +86,11 @@ function intentOf({ granted, suppressed }: NewConsent): Intent {
 
 /** Reads a body as a statement of the shop. @throws invalid with every place that is wrong */
 async function readStatement(ctx: Ctx, body: NewConsent, actor: string): Promise<ConsentStatement> {
-  const { recipient, account, channel, purpose = 'marketing', occurred_at, language, evidence = {} } = body;
+  const { account, channel, occurred_at, language, evidence = {} } = body;
   const intent = intentOf(body);
   const source = body.source as Source;
-  if (!Object.hasOwn(ctx.settings.get('CONSENT_PURPOSES'), purpose))
-    refuse({ path: ['purpose'], key: 'statement.purpose' });
-  if ((recipient === undefined) === (account === undefined)) refuse({ path: ['recipient'], key: 'recipient.one' });
+  const subject = readSubject(ctx, body);
+  const { purpose } = subject;
   if (Buffer.byteLength(JSON.stringify(evidence)) > EVIDENCE_BYTES)
     refuse({ path: ['evidence'], key: 'statement.evidence', values: { max: '8 KiB' } });
   if ((needsReason(source) || body.suppressed !== undefined) && !evidence['reason'])
@@ -113,15 +101,8 @@ async function readStatement(ctx: Ctx, body: NewConsent, actor: string): Promise
   if (noticeId !== undefined && !Number.isSafeInteger(noticeId)) refuse({ path, key: 'notice.none' });
   const notice =
     noticeId === undefined ? undefined : await namedNotice(ctx, noticeId as number, { purpose, channel, path });
-  let about: ConsentStatement['about'];
-  if (account === undefined) {
-    const read = readRecipient(ctx.settings, recipient!);
-    if ('problem' in read) refuse({ path: ['recipient'], key: read.problem });
-    if (read.kind !== kinds.get(channel)) refuse({ path: ['recipient'], key: 'recipient.kind', values: { channel } });
-    about = read;
-  } else {
-    about = { point: await pointOf(ctx, account, channel) };
-  }
+  const about =
+    'account' in subject.about ? { point: await pointOf(ctx, subject.about.account, channel) } : subject.about;
   const statement = {
     about,
     ...(account === undefined ? {} : { account, heldBy: account }),
