@@ -7,7 +7,7 @@ import { type DestinationStream, destination, type Logger, pino } from 'pino';
  *   of a fast GET
  */
 export function createLog(level: string, stream?: DestinationStream): Logger {
-  const out = stream ?? destination({ dest: 1, sync: false, minLength: 4096 });
+  const out = stream ?? destination({ dest: 1, sync: false, minLength: 32768, maxWrite: 65536 });
   const log = pino(
     {
       level,
