@@ -21,14 +21,17 @@ export type Flag = (typeof channels)[number]['flag'];
 /** What a person states in one request; absent says nothing, and so does null. */
 export type Flags = Partial<Record<Flag, boolean | null>>;
 
+const places = new Map<string, number>(channels.map(({ name }, index) => [name, index]));
+
+/** In the catalogue's order. */
 interface Parsed {
   readonly text: string | null;
-  readonly states: ReadonlyMap<string, string>;
-  /** Names the line behind each flag, in the catalogue's order. */
+  readonly states: readonly (string | undefined)[];
+  /** Names the line behind each flag. */
   readonly version: string;
 }
 
-const nothing: Parsed = { text: null, states: new Map(), version: channels.map(() => '0').join('.') };
+const nothing: Parsed = { text: null, states: [], version: channels.map(() => '0').join('.') };
 let last: Parsed = nothing;
 
 /**
@@ -38,16 +41,21 @@ let last: Parsed = nothing;
 function parse(text: string | null): Parsed {
   if (text === null) return nothing;
   if (last.text === text) return last;
-  const states = new Map<string, string>();
-  const tails = new Map<string, string>();
-  for (const pair of text.split(',')) {
-    const equals = pair.indexOf('=');
-    const colon = pair.indexOf(':', equals);
-    const name = pair.slice(0, equals);
-    states.set(name, pair.slice(equals + 1, colon));
-    tails.set(name, pair.slice(colon + 1));
+  const states = new Array<string | undefined>(channels.length).fill(undefined);
+  const tails = new Array<string>(channels.length).fill('0');
+  for (let start = 0; start < text.length; ) {
+    const equals = text.indexOf('=', start);
+    const colon = text.indexOf(':', equals);
+    const comma = text.indexOf(',', colon);
+    const end = comma === -1 ? text.length : comma;
+    const place = places.get(text.slice(start, equals));
+    if (place !== undefined) {
+      states[place] = text.slice(equals + 1, colon);
+      tails[place] = text.slice(colon + 1, end);
+    }
+    start = end + 1;
   }
-  last = { text, states, version: channels.map(({ name }) => tails.get(name) ?? '0').join('.') };
+  last = { text, states, version: tails.join('.') };
   return last;
 }
 
@@ -58,9 +66,9 @@ export const shownFlag = ({ unknown }: Channel, state: string | undefined): bool
 /** The flags as clients see them. */
 export function shownFlags(consents: string | null): Record<Flag, boolean | null> {
   const { states } = parse(consents);
-  return Object.fromEntries(
-    channels.map((channel) => [channel.flag, shownFlag(channel, states.get(channel.name))]),
-  ) as Record<Flag, boolean | null>;
+  const flags = {} as Record<Flag, boolean | null>;
+  for (const [index, channel] of channels.entries()) flags[channel.flag] = shownFlag(channel, states[index]);
+  return flags;
 }
 
 /** Names the line behind each flag, in the catalogue's order: whoever sends it back has read those (rule 3). */

@@ -256,7 +256,10 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
       'request',
     );
   };
-  app.addHook('onResponse', async (request, reply) => settle(request, reply));
+  app.addHook('onResponse', (request, reply, done) => {
+    settle(request, reply);
+    done();
+  });
 
   const byPath = Map.groupBy(routes, (entry) => entry.path);
   for (const [path, entries] of byPath) {
