@@ -204,6 +204,17 @@ test('USER_REQUIRED_FIELDS offers exactly the profile fields that can be left bl
   expect([...offered].sort()).toEqual([...blankable].sort());
 });
 
+test('every planted fault of `npm run prove -- faults` finds its place in the code', () => {
+  const faults = JSON.parse(readFileSync(join(root, 'test/consent/faults.json'), 'utf8')) as {
+    name: string;
+    file: string;
+    search: string;
+  }[];
+  expect(
+    faults.filter(({ file, search }) => source.get(file)?.split(search).length !== 2).map(({ name }) => name),
+  ).toEqual([]);
+});
+
 // ---- The lock ----
 
 test('the lock has every optional dependency that it names', () => {
