@@ -48,7 +48,7 @@ export async function onBed(work: (bed: Bed) => Promise<void>): Promise<void> {
   try {
     const log = createLog('silent');
     await migrate(db);
-    await migrateJobs({ db, clock: systemClock, settings: openSettings(log), keys, log }, engine.connection);
+    await migrateJobs({ db, clock: systemClock, settings: openSettings(log, keys), keys, log }, engine.connection);
     await grantApplication(db, engine.application.user);
     await db.run(sql`insert into installation (key_fingerprint, created_at) values (${keys.fingerprint}, now())`);
     await db.run(prepared('set statement_timeout = 0'));

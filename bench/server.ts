@@ -15,11 +15,12 @@ const log = createLog('info');
 const database = openDatabase({ connection: process.env['DATABASE_URL']!, max: process.env['ONE_BY_ONE'] ? 32 : 10 });
 // What is in a transaction already is never gathered: that is how the batcher is left out without a switch in it.
 const db = process.env['ONE_BY_ONE'] ? { ...database, inTransaction: true } : database;
+const keys = deriveKeys(process.env['SECRET_KEY']!);
 const ctx: Ctx = {
   db,
   clock: systemClock,
-  settings: openSettings(log),
-  keys: deriveKeys(process.env['SECRET_KEY']!),
+  settings: openSettings(log, keys),
+  keys,
   log,
 };
 await ctx.settings.reload(db);

@@ -108,7 +108,7 @@ export async function openInstallation({
   const database = openDatabase({ connection, max: config.DATABASE_POOL });
   try {
     const keys = deriveKeys(await secretOf(config));
-    const ctx: Ctx = { db: database, clock, settings: openSettings(log), keys, log };
+    const ctx: Ctx = { db: database, clock, settings: openSettings(log, keys), keys, log };
     const migrated = await prepareSchema(ctx, connection, owner);
     await checkKey(database, keys, clock.now());
     await ctx.settings.reload(database);

@@ -262,17 +262,13 @@ settings
   .command('set <name> <value>')
   .description('change a setting; the value is JSON')
   .action((name: string, value: string) =>
-    withInstallation(async ({ ctx }) =>
-      print(await changeSetting(ctx.db, name, parseValue(value), { now: ctx.clock.now(), changedBy: 'command' })),
-    ),
+    withInstallation(async ({ ctx }) => print(await changeSetting(ctx, name, parseValue(value), 'command'))),
   );
 settings
   .command('reset <name>')
   .description('return a setting to its default')
   .action((name: string) =>
-    withInstallation(async ({ ctx }) =>
-      print(await changeSetting(ctx.db, name, undefined, { now: ctx.clock.now(), changedBy: 'command' })),
-    ),
+    withInstallation(async ({ ctx }) => print(await changeSetting(ctx, name, undefined, 'command'))),
   );
 settings
   .command('history <name>')

@@ -168,7 +168,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
   };
   try {
     for (const [name, value] of options.set ?? []) {
-      await changeSetting(ctx.db, name, value, { now: ctx.clock.now(), changedBy: '--set' });
+      await changeSetting(ctx, name, value, '--set');
     }
     if (options.demo) await seedDemo(ctx, say);
     await ctx.settings.reload(ctx.db);

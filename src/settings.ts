@@ -5,6 +5,8 @@
 
 import type { Static, TSchema } from 'typebox';
 import Type from 'typebox';
+import { loyaltyConnectors } from './loyalty/connectors/catalogue.ts';
+import { smsProviders } from './phone/providers/catalogue.ts';
 
 export interface SettingRow<S extends TSchema = TSchema> {
   readonly description: string;
@@ -12,12 +14,39 @@ export interface SettingRow<S extends TSchema = TSchema> {
   readonly fallback: Static<S>;
   /** It is a regular expression: must be one, and quick on any phone number. */
   readonly pattern?: true;
+  /** One of several kinds, each with a schema of its own, told apart by a property. */
+  readonly kinds?: { readonly by: string; readonly schemas: Readonly<Record<string, TSchema>> };
+  /** Properties that are encrypted at rest and never shown again. */
+  readonly secrets?: readonly string[];
 }
 
 const row = <S extends TSchema>(definition: SettingRow<S>): SettingRow<S> => definition;
 
 const seconds = (description: string, fallback: number, minimum = 1): SettingRow<ReturnType<typeof Type.Integer>> =>
   row({ description, schema: Type.Integer({ minimum, maximum: 315_360_000 }), fallback });
+
+/** Somebody outside whom a catalogue knows: what is theirs to set, and what of it is secret. */
+interface Outsider {
+  readonly schema: TSchema;
+  readonly secrets: readonly string[];
+}
+
+/** Which of a catalogue is used, and its connection. */
+const choice = (
+  description: string,
+  by: 'provider' | 'connector',
+  catalogue: Readonly<Record<string, Outsider>>,
+  fallback: string,
+): SettingRow & { readonly fallback: Readonly<Record<string, unknown>> } => {
+  const schemas = Object.fromEntries(Object.entries(catalogue).map(([name, { schema }]) => [name, schema]));
+  return {
+    description,
+    schema: Type.Union(Object.values(schemas)),
+    kinds: { by, schemas },
+    secrets: [...new Set(Object.values(catalogue).flatMap(({ secrets }) => secrets))],
+    fallback: { [by]: fallback },
+  };
+};
 
 /** Profile fields that USER_REQUIRED_FIELDS may name; `profile/fields.ts` is held to this list by a test. */
 const requirable = ['first_name', 'last_name', 'phone', 'date_of_birth', 'gender', 'language_code'] as const;
@@ -48,6 +77,17 @@ const limit = Type.Object(
   { count: Type.Integer({ minimum: 1 }), duration: Type.Integer({ minimum: 1, maximum: 86_400 }) },
   { additionalProperties: false },
 );
+
+const budgetLimit = Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]);
+
+export interface SmsBudget {
+  number_hour: number | null;
+  account_day: number | null;
+  address_hour: number | null;
+  country_day: number | null;
+  installation_day?: number | null;
+  newcomers_share?: number;
+}
 
 export const settings = {
   USER_REQUIRED_FIELDS: row({
@@ -131,6 +171,12 @@ export const settings = {
     schema: Type.Boolean(),
     fallback: false,
   }),
+  PHONE_UNDO_AGE: row({
+    description:
+      'How long the holder of a proven number that was replaced or removed, told by SMS and mail, can take the change back, in seconds; 0: nobody is told and nothing can be taken back.',
+    schema: Type.Integer({ minimum: 0, maximum: 7_776_000 }),
+    fallback: 604_800,
+  }),
   SMS_OTP_EXPIRE_TIME: row({
     description: 'Life of a code, in seconds; 0: it does not expire.',
     schema: Type.Integer({ minimum: 0, maximum: 86_400 }),
@@ -148,32 +194,57 @@ export const settings = {
   }),
   SMS_BUDGET: row({
     description:
-      'Codes sent at most: per number and hour, per account and day, per client address and hour, per country and day. null lifts one.',
+      'Codes sent at most: per number and hour, per account and day, per client address and hour, per country and day, for the whole installation and day. null lifts one. `newcomers_share` is the part of the last two that accounts younger than a day, or without a proven address, may use up.',
     schema: Type.Object(
       {
-        number_hour: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
-        account_day: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
-        address_hour: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
-        country_day: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()]),
+        number_hour: budgetLimit,
+        account_day: budgetLimit,
+        address_hour: budgetLimit,
+        country_day: budgetLimit,
+        // Later additions: values that were stored before them stay valid.
+        installation_day: Type.Optional(budgetLimit),
+        newcomers_share: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
       },
       { additionalProperties: false },
     ),
-    fallback: { number_hour: 5, account_day: 10, address_hour: 20, country_day: 1000 } as {
-      number_hour: number | null;
-      account_day: number | null;
-      address_hour: number | null;
-      country_day: number | null;
-    },
+    fallback: {
+      number_hour: 5,
+      account_day: 10,
+      address_hour: 20,
+      country_day: 1000,
+      installation_day: 10_000,
+      newcomers_share: 0.5,
+    } as SmsBudget,
   }),
   SMS_COUNTRIES: row({
     description: 'ISO 3166 regions to which codes are sent; null: all.',
     schema: Type.Union([Type.Array(Type.String({ pattern: '^[A-Z]{2}$' }), { uniqueItems: true }), Type.Null()]),
     fallback: null as string[] | null,
   }),
-  CUSTOMER_LOYALTY_CARD_SERVICE: row({
-    description: 'Name of the loyalty connector that follows the profile. This release knows `none`.',
-    schema: Type.Object({ connector: Type.Enum(['none']) }, { additionalProperties: false }),
-    fallback: { connector: 'none' },
+  CUSTOMER_LOYALTY_CARD_SERVICE: choice(
+    'The loyalty provider that follows the profile: connector name and connection.',
+    'connector',
+    {
+      none: { schema: Type.Object({ connector: Type.Literal('none') }, { additionalProperties: false }), secrets: [] },
+      ...loyaltyConnectors,
+    },
+    'none',
+  ),
+  LOYALTY_TRUTH: row({
+    description:
+      'Whose names, birth date and gender hold where `loyalty reconcile` finds a difference: `assent` sends ours again, `provider` takes theirs over. Addresses and consents are always ours.',
+    schema: Type.Enum(['assent', 'provider']),
+    fallback: 'assent',
+  }),
+  LOYALTY_ATTEMPTS: row({
+    description: 'Attempts to deliver one account before it is parked; a provider that is down altogether costs none.',
+    schema: Type.Integer({ minimum: 1, maximum: 100 }),
+    fallback: 10,
+  }),
+  LOYALTY_TIMEOUT: row({
+    description: 'How long the loyalty provider may take to answer, in seconds.',
+    schema: Type.Integer({ minimum: 1, maximum: 60 }),
+    fallback: 10,
   }),
   BASKET_CONSENT_TTL: seconds('How long flags ticked at checkout are held for a basket, in seconds.', 2_592_000, 60),
   DOUBLE_OPT_IN: row({
@@ -267,10 +338,16 @@ export const settings = {
     schema: Type.String({ minLength: 3, maxLength: 320, pattern: '@' }),
     fallback: 'Assent <no-reply@localhost>',
   }),
-  SMS_PROVIDER: row({
-    description: 'How codes go out. `console` prints them to the server’s output: for development only.',
-    schema: Type.Object({ provider: Type.Enum(['console']) }, { additionalProperties: false }),
-    fallback: { provider: 'console' },
+  SMS_PROVIDER: choice(
+    'How codes and messages go out: provider and credentials. `console` prints them to the server’s output: for development only.',
+    'provider',
+    smsProviders,
+    'console',
+  ),
+  SMS_TIMEOUT: row({
+    description: 'How long the SMS provider may take to answer, in seconds.',
+    schema: Type.Integer({ minimum: 1, maximum: 60 }),
+    fallback: 10,
   }),
 } satisfies Record<string, SettingRow>;
 

@@ -40,7 +40,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const log = createLog('silent');
   const keys = deriveKeys(SECRET);
   await migrate(database);
-  await migrateJobs({ db: database, clock: systemClock, settings: openSettings(log), keys, log }, connection);
+  await migrateJobs({ db: database, clock: systemClock, settings: openSettings(log, keys), keys, log }, connection);
   await grantApplication(database, user);
   await database.run(
     sql`insert into installation (key_fingerprint, created_at) values (${keys.fingerprint}, ${new Date()})`,

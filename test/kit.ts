@@ -119,11 +119,12 @@ async function openKit(
   const database = openDatabase({ connection, max: 12 });
   // Connects when it is first asked.
   const owner = openDatabase({ connection: roles.connection, max: 1 });
+  const keys = deriveKeys(SECRET);
   const ctx: Ctx = {
     db: database,
     clock: { now: () => new Date(Date.now() + shared.offset) },
-    settings: openSettings(log),
-    keys: deriveKeys(SECRET),
+    settings: openSettings(log, keys),
+    keys,
     log,
   };
   await ctx.settings.reload(database);
@@ -230,7 +231,7 @@ async function openKit(
       return kit.signIn(email);
     },
     async set(name, value) {
-      await changeSetting(ctx.db, name, value, { now: ctx.clock.now(), changedBy: 'test' });
+      await changeSetting(ctx, name, value, 'test');
       await ctx.settings.refresh(ctx.db);
     },
     async jobs() {

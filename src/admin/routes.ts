@@ -205,10 +205,7 @@ export const adminRoutes: readonly Route[] = [
     async run(ctx, { params, body, actor }) {
       checkSchema(newValue, body.value ?? {});
       const { value } = body.value as { value: unknown };
-      const changed = await changeSetting(ctx.db, params['name']!, value, {
-        now: ctx.clock.now(),
-        changedBy: actor.name,
-      });
+      const changed = await changeSetting(ctx, params['name']!, value, actor.name);
       await ctx.settings.refresh(ctx.db);
       return ok(changed);
     },
@@ -224,10 +221,7 @@ export const adminRoutes: readonly Route[] = [
       ...problems(401, 403, 404),
     },
     async run(ctx, { params, actor }) {
-      const changed = await changeSetting(ctx.db, params['name']!, undefined, {
-        now: ctx.clock.now(),
-        changedBy: actor.name,
-      });
+      const changed = await changeSetting(ctx, params['name']!, undefined, actor.name);
       await ctx.settings.refresh(ctx.db);
       return ok(changed);
     },

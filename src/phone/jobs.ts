@@ -2,7 +2,7 @@
 
 import type { Task } from '../platform/jobs.ts';
 import { type Language, say } from '../platform/language.ts';
-import { smsProvider } from './providers.ts';
+import { handOver } from './sms.ts';
 import { codeToSend } from './verification.ts';
 
 export const sendCode: Task = async (ctx, { account }) => {
@@ -12,8 +12,7 @@ export const sendCode: Task = async (ctx, { account }) => {
   const language =
     (['en', 'tr', 'nl', 'fr'] as const).find((l) => message.language.toLowerCase().startsWith(l)) ??
     ('en' satisfies Language);
-  await smsProvider(ctx).send(ctx, {
-    to: message.to,
-    text: say(language, { key: 'sms.code', values: { code: message.code } }),
-  });
+  const text = say(language, { key: 'sms.code', values: { code: message.code } });
+  const handed = await handOver(ctx, { to: message.to, text });
+  if (!handed.taken) throw new Error(`no code was sent: ${handed.reason}`);
 };

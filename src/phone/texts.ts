@@ -2,7 +2,7 @@
 import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import type { Ctx } from '../platform/ctx.ts';
 import { countedAddress, countHit } from '../platform/throttle.ts';
-import { smsProvider } from './providers.ts';
+import { handOver } from './sms.ts';
 
 const HOUR = 3600;
 const DAY = 86_400;
@@ -48,5 +48,7 @@ export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause): P
 }
 
 /** Hands one over to the provider. Throws when it was not taken. */
-export const sendText = (ctx: Ctx, message: { to: string; text: string }): Promise<void> =>
-  smsProvider(ctx).send(ctx, message);
+export async function sendText(ctx: Ctx, message: { to: string; text: string }): Promise<void> {
+  const handed = await handOver(ctx, message);
+  if (!handed.taken) throw new Error(`no message was sent: ${handed.reason}`);
+}

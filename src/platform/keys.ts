@@ -8,7 +8,7 @@ export interface Keys {
     ...parts: (string | Buffer)[]
   ): Buffer;
   /** Key for `encrypt` and `decrypt` of secrets.ts, 32 bytes. */
-  encryption(purpose: 'webhook_secret'): Buffer;
+  encryption(purpose: 'webhook_secret' | 'setting_secret'): Buffer;
   /** Signs ledger heads (Ed25519, RFC 8032). */
   readonly sealing: { readonly private: KeyObject; readonly public: KeyObject };
   /** Recognises the key again without revealing it: stored in the database, compared at each start. */

@@ -8,7 +8,9 @@ import Compile from 'typebox/compile';
 import { type SettingName, type SettingRow, type SettingValue, settingNames, settings } from '../settings.ts';
 import { type Db, sql } from './db.ts';
 import { fail, refuse } from './failure.ts';
+import type { Keys } from './keys.ts';
 import { patternProblem } from './pattern.ts';
+import { decrypt, encrypt } from './secrets.ts';
 
 export interface Settings {
   /** The value in force: what an operator stored, else the default. */
@@ -41,11 +43,54 @@ const validators = new Map(settingNames.map((name) => [name, Compile(rows[name]!
 
 const isSettingName = (name: string): name is SettingName => Object.hasOwn(settings, name);
 
+/** What stands for a secret wherever a setting is shown. Sent back, it keeps the stored one. */
+export const HIDDEN = '********';
+
+interface Sealed {
+  readonly encrypted: string;
+}
+type Values = Record<string, unknown>;
+const isValues = (value: unknown): value is Values => typeof value === 'object' && value !== null;
+const isSealed = (value: unknown): value is Sealed => isValues(value) && typeof value['encrypted'] === 'string';
+
+/** A setting's value with something else in place of each secret it has. */
+function withSecrets(
+  name: SettingName,
+  value: unknown,
+  change: (secret: unknown, property: string) => unknown,
+): unknown {
+  const { secrets = [] } = rows[name]!;
+  if (!isValues(value) || !secrets.some((property) => property in value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([property, inner]) => [
+      property,
+      secrets.includes(property) ? change(inner, property) : inner,
+    ]),
+  );
+}
+
+const placeOf = (name: string, property: string): string => `setting ${name} ${property}`;
+
+/** @throws Error when a secret was stored under another SECRET_KEY */
+const opened = (keys: Keys, name: SettingName, value: unknown): unknown =>
+  withSecrets(name, value, (secret, property) =>
+    isSealed(secret)
+      ? decrypt(keys.encryption('setting_secret'), Buffer.from(secret.encrypted, 'base64'), placeOf(name, property))
+      : secret,
+  );
+
+const hidden = (name: SettingName, value: unknown): unknown => withSecrets(name, value, () => HIDDEN);
+
 /** Says what is wrong with a value for a setting, each complaint with the place inside the value; empty when it is fine. */
 function complaintsAbout(name: SettingName, value: unknown): { path: string[]; detail: string }[] {
+  const { kinds } = rows[name]!;
   const validator = validators.get(name)!;
   if (!validator.Check(value)) {
-    return validator.Errors(value).map((error) => ({
+    const kind = kinds === undefined || !isValues(value) ? undefined : value[kinds.by];
+    const schema = typeof kind === 'string' && Object.hasOwn(kinds!.schemas, kind) ? kinds!.schemas[kind]! : undefined;
+    if (kinds !== undefined && schema === undefined)
+      return [{ path: [kinds.by], detail: `must be one of ${Object.keys(kinds.schemas).join(', ')}` }];
+    return (schema === undefined ? validator : Compile(schema)).Errors(value).map((error) => ({
       path: error.instancePath.split('/').slice(1),
       detail: error.message,
     }));
@@ -55,7 +100,7 @@ function complaintsAbout(name: SettingName, value: unknown): { path: string[]; d
 }
 
 /** Settings without a database yet: every setting has its default until `reload`. */
-export function openSettings(log: Logger): Settings {
+export function openSettings(log: Logger, keys: Keys): Settings {
   let values = new Map<string, unknown>();
   let version = -1;
   const read = async (db: Db): Promise<number> =>
@@ -68,8 +113,9 @@ export function openSettings(log: Logger): Settings {
       const fresh = new Map<string, unknown>();
       for (const { name, value } of await db.rows<Stored>(sql`select name, value from setting`)) {
         if (!isSettingName(name)) continue;
+        const plain = opened(keys, name, value);
         // The schema alone: how long a pattern takes is asked once, when it is stored.
-        if (validators.get(name)!.Check(value)) fresh.set(name, value);
+        if (validators.get(name)!.Check(plain)) fresh.set(name, plain);
         else log.error({ setting: name }, 'stored setting is not valid, its default is used');
       }
       values = fresh;
@@ -84,7 +130,7 @@ export function openSettings(log: Logger): Settings {
 
 const view = (name: SettingName, stored: Stored | undefined): SettingView => ({
   name,
-  value: stored === undefined ? rows[name]!.fallback : stored.value,
+  value: stored === undefined ? rows[name]!.fallback : hidden(name, stored.value),
   default: rows[name]!.fallback,
   description: rows[name]!.description,
   changed_at: stored === undefined ? null : stored.changed_at.toISOString(),
@@ -111,48 +157,71 @@ export async function readSetting(db: Db, name: string): Promise<SettingView> {
   );
 }
 
+/** What a change needs of a Ctx, which has settings itself and so cannot be named here. */
+interface Changing {
+  readonly db: Db;
+  readonly clock: { now(): Date };
+  readonly keys: Keys;
+}
+
 /**
- * Stores a setting (or removes it, when `value` is undefined, so that the default counts again) with its history.
+ * Stores a setting (or removes it, when `value` is undefined, so that the default counts again) with its history. A secret
+ * that is sent back as it was shown keeps its stored value.
  * @param changedBy who did it, as the history shows it
  * @throws not_found for an unknown name, invalid with the places that are wrong
  */
 export async function changeSetting(
-  db: Db,
+  ctx: Changing,
   name: string,
   value: unknown,
-  { now, changedBy }: { now: Date; changedBy: string },
+  changedBy: string,
 ): Promise<SettingView> {
   if (!isSettingName(name)) fail('not_found');
-  if (value !== undefined) {
-    const complaints = complaintsAbout(name, value);
-    if (complaints.length > 0) {
-      refuse(
-        ...complaints.map(({ path, detail }) => ({
-          path: ['value', ...path],
-          key: 'invalid.as_told',
-          values: { detail },
+  const key = ctx.keys.encryption('setting_secret');
+  await ctx.db.transaction(async (tx) => {
+    // One change at a time, so that versions become visible in order.
+    await tx.one(sql`select pg_advisory_xact_lock(hashtext('assent.setting'))`);
+    let json: string | null = null;
+    if (value !== undefined) {
+      const stored = await tx.one<{ value: Values }>(sql`select value from setting where name = ${name}`);
+      const before = opened(ctx.keys, name, stored?.value) as Values | undefined;
+      const { kinds } = rows[name]!;
+      const sameKind = isValues(value) && kinds !== undefined && before?.[kinds.by] === value[kinds.by];
+      const whole = withSecrets(name, value, (secret, property) => {
+        if (secret !== HIDDEN) return secret;
+        if (sameKind && before?.[property] !== undefined) return before[property];
+        return refuse({ path: ['value', property], key: 'setting.no_secret' });
+      });
+      const complaints = complaintsAbout(name, whole);
+      if (complaints.length > 0) {
+        refuse(
+          ...complaints.map(({ path, detail }) => ({
+            path: ['value', ...path],
+            key: 'invalid.as_told',
+            values: { detail },
+          })),
+        );
+      }
+      json = JSON.stringify(
+        withSecrets(name, whole, (secret, property) => ({
+          encrypted: encrypt(key, String(secret), placeOf(name, property)).toString('base64'),
         })),
       );
     }
-  }
-  await db.transaction(async (tx) => {
-    // One change at a time, so that versions become visible in order.
-    await tx.one(sql`select pg_advisory_xact_lock(hashtext('assent.setting'))`);
-    const json = value === undefined ? null : JSON.stringify(value);
     await tx.run(sql`
       insert into setting_change (name, value, previous, changed_at, changed_by)
-      values (${name}, ${json}::jsonb, (select value from setting where name = ${name}), ${now}, ${changedBy})`);
+      values (${name}, ${json}::jsonb, (select value from setting where name = ${name}), ${ctx.clock.now()}, ${changedBy})`);
     if (json === null) {
       await tx.run(sql`delete from setting where name = ${name}`);
     } else {
       await tx.run(sql`
-        insert into setting (name, value, changed_at, changed_by) values (${name}, ${json}::jsonb, ${now}, ${changedBy})
+        insert into setting (name, value, changed_at, changed_by) values (${name}, ${json}::jsonb, ${ctx.clock.now()}, ${changedBy})
         on conflict (name) do update
            set value = excluded.value, changed_at = excluded.changed_at, changed_by = excluded.changed_by`);
     }
     await tx.one(sql`select pg_notify('assent_setting', ${name})`);
   });
-  return readSetting(db, name);
+  return readSetting(ctx.db, name);
 }
 
 /** What a setting was and who changed it, newest first. @throws not_found */
@@ -163,5 +232,10 @@ export async function settingHistory(
   if (!isSettingName(name)) fail('not_found');
   const changes = await db.rows<{ value: unknown; previous: unknown; changed_at: Date; changed_by: string }>(sql`
     select value, previous, changed_at, changed_by from setting_change where name = ${name} order by id desc limit 200`);
-  return changes.map((change) => ({ ...change, changed_at: change.changed_at.toISOString() }));
+  return changes.map(({ value, previous, changed_at, changed_by }) => ({
+    value: hidden(name, value),
+    previous: hidden(name, previous),
+    changed_at: changed_at.toISOString(),
+    changed_by,
+  }));
 }

@@ -5,6 +5,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import type { Task } from '../platform/jobs.ts';
+import { inWords } from '../platform/outgoing.ts';
 import { dispatcherFor, urlProblem } from './addresses.ts';
 import { plan } from './dispatch.ts';
 import { validSecrets } from './endpoints.ts';
@@ -37,26 +38,6 @@ interface Attempt {
   readonly milliseconds: number;
   /** In words of ours; null when the receiver took the message. */
   readonly error: string | null;
-}
-
-const words: Readonly<Record<string, string>> = {
-  PRIVATE_ADDRESS: 'private address refused',
-  ECONNREFUSED: 'connection refused',
-  ECONNRESET: 'connection lost',
-  UND_ERR_SOCKET: 'connection lost',
-  UND_ERR_CONNECT_TIMEOUT: 'no connection in time',
-  ENOTFOUND: 'unknown host',
-  EAI_AGAIN: 'unknown host',
-};
-
-/** Short and ours: the text of an error may repeat what the receiver sent. */
-function inWords(error: unknown): string {
-  if (!(error instanceof Error)) return 'failed';
-  if (error.name === 'TimeoutError') return 'no answer in time';
-  // Several addresses, each with its own error: the first speaks.
-  const cause = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error;
-  const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : 'failed';
-  return words[code] ?? code.slice(0, 60);
 }
 
 async function send(ctx: Ctx, { id, url, body }: Outgoing, secrets: readonly string[]): Promise<Attempt> {

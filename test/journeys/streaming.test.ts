@@ -8,11 +8,13 @@ import { openapi } from '../../src/openapi.ts';
 import type { Ctx } from '../../src/platform/ctx.ts';
 import { fail } from '../../src/platform/failure.ts';
 import { type Answer, type Request, type Route, route } from '../../src/platform/http.ts';
+import { deriveKeys } from '../../src/platform/keys.ts';
 import { createLog } from '../../src/platform/log.ts';
 import { Patience } from '../../src/platform/patience.ts';
 import { own } from '../../src/platform/problem.ts';
 import { createServer } from '../../src/platform/server.ts';
 import { openSettings } from '../../src/platform/settings.ts';
+import { SECRET } from '../engine.ts';
 
 const MIB = 1024 * 1024;
 const NDJSON = { 'content-type': 'application/x-ndjson' };
@@ -106,7 +108,7 @@ async function serve(patience?: number): Promise<FastifyInstance> {
     },
   });
   const made = await createServer({
-    ctx: { settings: openSettings(log), log } as unknown as Ctx,
+    ctx: { settings: openSettings(log, deriveKeys(SECRET)), log } as unknown as Ctx,
     routes,
     dialects: [own],
     fallback: own,

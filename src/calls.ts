@@ -1,0 +1,65 @@
+/**
+ * What we ask of others by HTTP, as plain data. SMS providers and loyalty connectors only say what to send and what an
+ * answer means; who sends, waits, repeats and gives up is the same for all (`platform/outgoing.ts`).
+ */
+import { createHmac } from 'node:crypto';
+
+export interface HttpCall {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly url: string;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
+
+export interface HttpAnswer {
+  readonly status: number;
+  /** Names in lower case; of repeated ones the first. */
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  /** The first 64 KiB, as text. */
+  readonly body: string;
+}
+
+/** An answer's body as JSON; undefined when it is none. */
+export function jsonOf({ body }: HttpAnswer): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}
+
+export const basic = (user: string, password: string): string =>
+  `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+
+export type Encoding = 'json' | 'form' | 'url' | 'none';
+
+const encoders: Readonly<Record<Encoding, (text: string) => string>> = {
+  // The quotes around it are the template's.
+  json: (text) => JSON.stringify(text).slice(1, -1),
+  form: encodeURIComponent,
+  url: encodeURIComponent,
+  // Of a header: nothing that could begin another one.
+  none: (text) => text.replaceAll(/[\r\n\0]/g, ' '),
+};
+
+/**
+ * Fills `{name}` places of a template, each value encoded for where it stands so that none can leave its place. A name
+ * that is not known stays as it is: JSON has braces too.
+ */
+export const fill = (template: string, values: Readonly<Record<string, string>>, encoding: Encoding): string =>
+  template.replaceAll(/\{(\w+)\}/g, (place, name: string) =>
+    Object.hasOwn(values, name) ? encoders[encoding](values[name]!) : place,
+  );
+
+/**
+ * Signs a call as Standard Webhooks does: HMAC-SHA-256 over id, time and body, so that a gateway of one's own can tell our
+ * calls from others and refuses old ones.
+ * @param id of the message; stays the same when it is repeated
+ * @param at when this attempt is made
+ */
+export function signedHeaders(secret: string, id: string, at: Date, body: string): Record<string, string> {
+  const timestamp = String(Math.floor(at.getTime() / 1000));
+  const signature = createHmac('sha256', secret).update(`${id}.${timestamp}.${body}`).digest('base64');
+  return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` };
+}

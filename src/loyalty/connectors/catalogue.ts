@@ -1,0 +1,4 @@
+/** The catalogue of loyalty connectors: one row each. */
+import type { LoyaltyConnector } from './connector.ts';
+
+export const loyaltyConnectors: Readonly<Record<string, LoyaltyConnector>> = {};
