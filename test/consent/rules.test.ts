@@ -330,6 +330,22 @@ describe('rule 3: a stale form', () => {
     expect(flags(await patch(send, { sms_allowed: true }))).toEqual([false, true, false, null]);
   });
 
+  test('what was read of the old number is not read of the one an account proves instead', async () => {
+    const next = newNumber();
+    const { send } = await person({ sms_allowed: true });
+    kit.advance(10);
+    ok(await tell({ recipient: next, channel: 'sms', granted: true, source: 'import' }));
+    ok(await tell({ recipient: next, channel: 'sms', granted: false, source: 'one_click' }));
+    const tag = ok(await send('GET', PROFILE)).headers['etag'] as string;
+    const form = { phone: next, sms_allowed: true };
+    await patch(send, form, { 'if-match': tag }, LOYALTY);
+    await kit.jobs();
+    const code = /\d{6}/.exec((await kit.outbox('sms')).findLast(({ recipient }) => recipient === next)!.body)![0];
+    const reply = await patch(send, { ...form, code }, { 'if-match': tag }, LOYALTY);
+    expect([reply.body.phone, ...flags(reply)]).toEqual([next, false, false, false, null]);
+    expect((await lines(next)).slice(-2)).toEqual(['sms withdraw (one_click)', stale]);
+  });
+
   test('three forms at once cannot undo a withdrawal, in whatever order they are taken', async () => {
     for (let round = 0; round < 10; round += 1) {
       const { send, other, client, phone } = await two();
