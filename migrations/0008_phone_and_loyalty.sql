@@ -30,6 +30,8 @@ create table sms_message (
   provider_id text,
   status text not null check (status in ('sending', 'sent', 'delivered', 'failed')),
   attempts integer not null default 0,
+  -- Attempts whose answer never came: each may have been taken.
+  unanswered integer not null default 0,
   -- Why it failed, in words of ours or the provider's code.
   reason text,
   created_at timestamptz not null,
@@ -77,27 +79,40 @@ create table loyalty_member (
   attempts integer not null default 0,
   -- Why it was parked, or failed last.
   reason text,
-  -- What is repeated until its fate is known: the same content goes out under the same key.
+  -- What is repeated until its fate is known: the same content goes out under the same key and number.
   request_key uuid,
   request_sum bytea,
+  request_sequence bigint,
   -- An earlier request may have been taken without our knowing, and may still arrive: looked at once more later.
   check_at timestamptz,
+  -- The provider that was told, or may have been: name and connection. What was delivered to another counts for nothing.
+  connector text,
   delivered_sum bytea,
   delivered_at timestamptz,
   -- What the provider told us.
   card_number text,
   tier text,
   points numeric,
-  told_at timestamptz
+  -- Newest of what it told; and each by itself, as tier and points come in messages of their own, in any order.
+  told_at timestamptz,
+  card_at timestamptz,
+  tier_at timestamptz,
+  points_at timestamptz,
+  -- The connector that told it: another one's is not shown.
+  told_by text
 );
 create index loyalty_member_due on loyalty_member (next_at) where status = 'waiting';
 create index loyalty_member_check on loyalty_member (check_at) where check_at is not null;
 create index loyalty_member_parked on loyalty_member (account) where status = 'parked';
+create index loyalty_member_claimed on loyalty_member (claimed_until) where claimed_until is not null;
+create index loyalty_member_waiting on loyalty_member (waiting_since) where status = 'waiting';
 
 -- Shared by all processes: a provider that is down is asked by one of them at a time.
 create table loyalty_breaker (
   connector text primary key,
+  -- In a row, and the first few accounts they were about: one bad record is not a provider that is down.
   failures integer not null default 0,
+  accounts bigint[] not null default '{}',
   -- Since when, and until when nobody asks; null: closed.
   opened_at timestamptz,
   open_until timestamptz,
@@ -158,10 +173,16 @@ begin
   return null;
 end $$;
 
+-- Also while no connector is configured: whoever was told of an account has to hear that it was erased, once there is one.
 create function loyalty_account_removed() returns trigger language plpgsql as $$
 begin
+  update loyalty_member set card_number = null, tier = null, points = null, told_at = null,
+         card_at = null, tier_at = null, points_at = null, told_by = null
+   where account in (select id from old_rows);
   if loyalty_follows() then
     insert into loyalty_mark (account) select id from old_rows;
+  else
+    insert into loyalty_mark (account) select id from old_rows where id in (select account from loyalty_member);
   end if;
   return null;
 end $$;

@@ -21,17 +21,24 @@ import { proofRoutes } from './consent/proof/routes.ts';
 import { consentRoutes } from './consent/routes.ts';
 import { statementRoutes } from './consent/statement-routes.ts';
 import { docsRoutes } from './docs/routes.ts';
+import { deliverLoyalty } from './loyalty/delivery.ts';
+import { loyaltyRoutes } from './loyalty/routes.ts';
+import { sweepLoyaltyMessages } from './loyalty/told.ts';
 import { openapi } from './openapi.ts';
 import { sweepBudgets } from './phone/budget.ts';
-import { sendCode } from './phone/jobs.ts';
-import { mayText, sendText } from './phone/texts.ts';
+import { sendCodeBy } from './phone/jobs.ts';
+import { smsRoutes } from './phone/report-routes.ts';
+import { checkSms } from './phone/reports.ts';
+import { sweepSms } from './phone/sms.ts';
+import { mayText, sendTextBy } from './phone/texts.ts';
+import { sweepPhoneUndos, tellPhoneChange } from './phone/undo.ts';
 import { sweepPhoneChanges } from './phone/verification.ts';
 import { bakerOnline } from './platform/baker.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { akinon } from './platform/drf.ts';
 import type { Route } from './platform/http.ts';
 import { sweepKeys } from './platform/idempotency.ts';
-import type { Task } from './platform/jobs.ts';
+import type { Crew, Task } from './platform/jobs.ts';
 import { type Mailer, sweepMessages } from './platform/mail.ts';
 import { createMetrics } from './platform/metrics.ts';
 import { pages } from './platform/pages.ts';
@@ -43,6 +50,7 @@ import { accountProfileRoutes } from './profile/account-routes.ts';
 import { avatarRoutes, sweepPictures } from './profile/avatar.ts';
 import { linkPages } from './profile/link-pages.ts';
 import { profileRoutes } from './profile/routes.ts';
+import { undoPages } from './profile/undo-pages.ts';
 import { staffRoutes } from './staff/routes.ts';
 import { tokenRoutes } from './staff/token-routes.ts';
 import { statusRoutes } from './status.ts';
@@ -65,9 +73,12 @@ const apiRoutes: readonly Route[] = [
   ...tokenRoutes,
   ...adminRoutes,
   ...privacyRoutes,
+  ...smsRoutes,
+  ...loyaltyRoutes,
   ...webhookRoutes,
   ...avatarRoutes,
   ...linkPages,
+  ...undoPages,
   ...preferencePages,
   ...confirmationPages,
   ...unsubscribePages,
@@ -113,7 +124,10 @@ const sweep: Task = async (ctx) => {
   await sweepLinks(ctx);
   await sweepBaskets(ctx);
   await sweepPhoneChanges(ctx);
+  await sweepPhoneUndos(ctx);
   await sweepBudgets(ctx);
+  await sweepSms(ctx);
+  await sweepLoyaltyMessages(ctx);
   await sweepThrottles(ctx);
   await sweepPictures(ctx);
   await sweepMessages(ctx);
@@ -123,22 +137,41 @@ const sweep: Task = async (ctx) => {
   await publishHead(ctx);
 };
 
-/** Every job there is. @param publicUrl address under which people reach the service, for links in mails */
-export function createTasks(mailer: Mailer, publicUrl: string): Readonly<Record<string, Task>> {
-  const post: Post = { mail: mailer, sms: sendText, mayText, publicUrl };
+/**
+ * Every job there is.
+ * @param publicUrl address under which people reach the service, for links in mails
+ * @param reachable whether others reach it there too: SMS providers are then told where their reports may go
+ */
+export function createTasks(mailer: Mailer, publicUrl: string, reachable = true): Readonly<Record<string, Task>> {
+  const reports = reachable ? publicUrl : undefined;
+  const post: Post = { mail: mailer, sms: sendTextBy(reports), mayText, publicUrl };
   return {
-    send_code: sendCode,
+    send_code: sendCodeBy(reports),
+    check_sms: checkSms,
     send_mail: sendMail(mailer, publicUrl),
+    tell_phone_change: tellPhoneChange({ mail: mailer, sms: sendTextBy(reports), publicUrl }),
     ask_to_confirm: askToConfirmBy(post),
     send_preference_link: sendPreferenceLinkBy(post),
     sweep,
     expire_requests: (ctx) => expireRequests(ctx),
     deliver_webhook: deliverWebhook,
+    deliver_loyalty: deliverLoyalty,
   };
 }
 
-/** Tasks that wait for strangers: a crew of their own does them, so that no mail and no code waits with them. */
-export const strangers: readonly string[] = ['deliver_webhook'];
+/**
+ * Crews of their own for tasks that wait for somebody outside. Each job mostly waits for an answer, so many hands are cheap;
+ * and a code waits neither for a webhook's receiver that hangs nor for the loyalty provider. A code that was not taken is due
+ * again after two seconds, hence the short rounds.
+ */
+export const crews = {
+  messengers: {
+    tasks: ['send_code', 'check_sms', 'ask_to_confirm', 'send_preference_link', 'tell_phone_change'],
+    concurrency: 6,
+    pollInterval: 2000,
+  },
+  couriers: { tasks: ['deliver_webhook', 'deliver_loyalty'], concurrency: 12, pollInterval: 5000 },
+} as const satisfies Record<string, Crew & { readonly tasks: readonly string[] }>;
 
 export const crontab = [
   { task: 'sweep', match: '*/10 * * * *' },

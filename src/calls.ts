@@ -52,6 +52,10 @@ export const fill = (template: string, values: Readonly<Record<string, string>>,
     Object.hasOwn(values, name) ? encoders[encoding](values[name]!) : place,
   );
 
+/** The key that a secret stands for: after `whsec_` comes base64, as Standard Webhooks has it; any other is used as it is. */
+export const signingKey = (secret: string): Buffer =>
+  secret.startsWith('whsec_') ? Buffer.from(secret.slice(6), 'base64') : Buffer.from(secret);
+
 /**
  * Signs a call as Standard Webhooks does: HMAC-SHA-256 over id, time and body, so that a gateway of one's own can tell our
  * calls from others and refuses old ones.
@@ -60,6 +64,6 @@ export const fill = (template: string, values: Readonly<Record<string, string>>,
  */
 export function signedHeaders(secret: string, id: string, at: Date, body: string): Record<string, string> {
   const timestamp = String(Math.floor(at.getTime() / 1000));
-  const signature = createHmac('sha256', secret).update(`${id}.${timestamp}.${body}`).digest('base64');
+  const signature = createHmac('sha256', signingKey(secret)).update(`${id}.${timestamp}.${body}`).digest('base64');
   return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` };
 }

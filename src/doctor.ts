@@ -5,6 +5,9 @@ import { dirname } from 'node:path';
 import { ConfigError, readConfig } from './config.ts';
 import { verifyLedger } from './consent/ledger/audit.ts';
 import { openInstallation } from './installation.ts';
+import { loyaltyFindings } from './loyalty/state.ts';
+import { messagesOf, providerName } from './phone/sms.ts';
+import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { createLog } from './platform/log.ts';
 import { type Guard, ledgerGuard } from './platform/rights.ts';
@@ -33,6 +36,24 @@ function guardFinding({ role, superuser, owner, rights, open }: Guard): Omit<Fin
   if (owner)
     return { ok: true, detail: `role ${role} owns the ledger and has given up the right to change it`, remedy: own };
   return { ok: true, detail: `role ${role} can add to the ledger and read it, nothing else` };
+}
+
+/** Which provider messages go out by, and how the last hour went. @param open others reach this service */
+async function smsFinding(ctx: Ctx, open: boolean): Promise<Omit<Finding, 'name'>> {
+  const provider = providerName(ctx);
+  if (provider === 'console' && open) {
+    return {
+      ok: false,
+      detail: 'codes are printed to the log while the service listens to others',
+      remedy: 'Set a provider (http, twilio or netgsm): npm run assent -- settings set SMS_PROVIDER \'{"provider":…}\'',
+    };
+  }
+  const hour = await messagesOf(ctx, 3600);
+  const detail = `provider ${provider}, ${hour.ended} messages in the last hour, ${hour.failed} of them failed`;
+  if (hour.ended < 5 || hour.failed * 2 <= hour.ended) return { ok: true, detail };
+  const remedy =
+    'Look the reason up at the provider, correct SMS_PROVIDER, then try: npm run assent -- phone test NUMBER';
+  return { ok: false, detail: `${detail}, most often: ${hour.reason ?? 'no reason given'}`, remedy };
 }
 
 /** Looks at everything; a broken thing is a finding, not an error. */
@@ -122,14 +143,8 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
       else bad('ledger', ledger.fault, 'Compare with a backup or a head you kept: somebody changed the past.');
       findings.push({ name: 'guard', ...guardFinding(await ledgerGuard(db)) });
       const open = config.HOST !== '127.0.0.1' && config.HOST !== 'localhost' && config.HOST !== '::1';
-      if (ctx.settings.get('SMS_PROVIDER').provider !== 'console' || !open)
-        good('sms', `provider ${ctx.settings.get('SMS_PROVIDER').provider}`);
-      else
-        bad(
-          'sms',
-          'codes are printed to the log while the service listens to others',
-          'This release knows only the console provider: do not open phone changes to customers yet.',
-        );
+      findings.push({ name: 'sms', ...(await smsFinding(ctx, open)) });
+      for (const finding of await loyaltyFindings(ctx)) findings.push({ name: 'loyalty', ...finding });
       if (config.SMTP_URL !== undefined || !open)
         good('mail', config.SMTP_URL === undefined ? 'mails are printed (no SMTP_URL)' : 'SMTP');
       else bad('mail', 'mails are printed while the service listens to others', 'Set SMTP_URL.');

@@ -18,6 +18,7 @@ export const errors = {
   invalid_token: { status: 401 },
   csrf_failed: { status: 403 },
   forbidden: { status: 403 },
+  not_signed: { status: 401 },
   throttled: { status: 429 },
   // Rules
   precondition_failed: { status: 412 },

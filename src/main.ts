@@ -9,7 +9,12 @@ import { rebuildStates } from './consent/ledger/projection.ts';
 import { checkProof, describeCheck } from './consent/proof/check.ts';
 import { doctor } from './doctor.ts';
 import { type Installation, openInstallation } from './installation.ts';
+import { loyaltyCommands } from './loyalty/commands.ts';
+import { reconcileCommand } from './loyalty/reconcile-command.ts';
 import { CommandError, createApiKey, createClient, createOperator } from './operators.ts';
+import { budgetCommand } from './phone/budget-command.ts';
+import { testCommand } from './phone/test-command.ts';
+import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { EngineError } from './platform/engine/engine.ts';
 import { Failure } from './platform/failure.ts';
@@ -18,6 +23,7 @@ import { say as text } from './platform/language.ts';
 import { createLog } from './platform/log.ts';
 import { SchemaError } from './platform/migrate.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from './platform/settings.ts';
+import { takeOver } from './profile/take-over.ts';
 import { serve } from './serve.ts';
 import { createCompany } from './staff/companies.ts';
 import { transferCommands } from './transfer.ts';
@@ -139,7 +145,7 @@ async function run(options: { demo?: boolean; set: [string, unknown][] }, worker
     say(
       '    WARNING          codes and links are printed here and kept for an hour, yet others can reach this service:',
     );
-    say('                     set SMTP_URL, and keep phone changes to development until an SMS provider is set');
+    say('                     set SMTP_URL and an SMS_PROVIDER');
   }
   say('');
 }
@@ -313,6 +319,21 @@ ledger
         );
     }),
   );
+
+const phone = program.command('phone').description('phone numbers, and what messages to them may cost');
+budgetCommand(phone, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
+testCommand(phone, {
+  say,
+  print,
+  withCtx: (work) => withInstallation(({ ctx }, { PUBLIC_URL }) => work(ctx, PUBLIC_URL)),
+});
+
+const loyaltyTerminal = {
+  say,
+  print,
+  withCtx: (work: (ctx: Ctx) => Promise<void>) => withInstallation(({ ctx }) => work(ctx)),
+};
+reconcileCommand(loyaltyCommands(program, loyaltyTerminal), loyaltyTerminal, takeOver);
 
 transferCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
 

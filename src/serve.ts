@@ -2,11 +2,12 @@
 import type { AddressInfo } from 'node:net';
 import pg from 'pg';
 import type { Logger } from 'pino';
-import { createHttp, createTasks, crontab, strangers } from './app.ts';
+import { createHttp, createTasks, crews, crontab } from './app.ts';
 import { type Config, ConfigError } from './config.ts';
 import { seal, sealAll } from './consent/ledger/seals.ts';
 import { seedDemo } from './demo.ts';
 import { type Installation, openInstallation } from './installation.ts';
+import { dispatchLoyalty } from './loyalty/dispatch.ts';
 import type { Ctx } from './platform/ctx.ts';
 import type { Connection } from './platform/db.ts';
 import { startEngine } from './platform/engine/engine.ts';
@@ -194,10 +195,12 @@ export async function serve(options: ServeOptions): Promise<Service> {
       stops.push(() => http.close());
     }
     const publicUrl = config.PUBLIC_URL ?? url ?? `http://${config.HOST}:${config.PORT}`;
-    const tasks = Object.entries(createTasks(createMailer(config.SMTP_URL), publicUrl));
-    const tasksOf = (outside: boolean): Parameters<typeof startWorker>[2] =>
-      Object.fromEntries(tasks.filter(([name]) => strangers.includes(name) === outside));
-    const worker = await startWorker(ctx, connection, tasksOf(false), crontab);
+    const tasks = createTasks(createMailer(config.SMTP_URL), publicUrl, config.PUBLIC_URL !== undefined);
+    const tasksOf = (names: readonly string[]): typeof tasks =>
+      Object.fromEntries(Object.entries(tasks).filter(([name]) => names.includes(name)));
+    const elsewhere: readonly string[] = Object.values(crews).flatMap((crew) => crew.tasks);
+    const others = Object.keys(tasks).filter((name) => !elsewhere.includes(name));
+    const worker = await startWorker(ctx, connection, tasksOf(others), crontab);
     // Pushed below HTTP: requests end first, then the jobs they put in, then the seals.
     const workers = [worker];
     const stopSealing = every(
@@ -209,13 +212,15 @@ export async function serve(options: ServeOptions): Promise<Service> {
       log,
       'sealing and announcing',
     );
+    // By itself: neither waits for what the other stumbles over.
+    const stopLoyalty = every(500, () => dispatchLoyalty(ctx), log, 'telling the loyalty provider');
     stops.splice(2, 0, async () => {
-      await stopSealing();
+      await Promise.all([stopSealing(), stopLoyalty()]);
       await Promise.all(workers.map((each) => each.stop()));
       await sealAll(ctx);
     });
-    // Each of these mostly waits for an answer, so many are cheap; the few seconds until one is due again do not matter.
-    workers.push(await startWorker(ctx, connection, tasksOf(true), [], { concurrency: 12, pollInterval: 5000 }));
+    for (const { tasks: names, ...crew } of Object.values(crews))
+      workers.push(await startWorker(ctx, connection, tasksOf(names), [], crew));
     return { url, installation, stop };
   } catch (error) {
     await stop();

@@ -2,12 +2,14 @@
 import { timingSafeEqual } from 'node:crypto';
 import { anyone } from './accounts/callers.ts';
 import { ledgerHead } from './consent/ledger/seals.ts';
+import { loyaltyGauges } from './loyalty/state.ts';
 import { asset } from './platform/assets.ts';
+import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { fail } from './platform/failure.ts';
 import { ok, type Route, route } from './platform/http.ts';
 import { sha256 } from './platform/keys.ts';
-import type { Metrics } from './platform/metrics.ts';
+import type { Gauge, Metrics } from './platform/metrics.ts';
 import { html, type Markup, page, pages } from './platform/pages.ts';
 import { own } from './platform/problem.ts';
 
@@ -23,6 +25,33 @@ const icon = asset(
 const minute = (iso: string): string => `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
 
 const isLocal = (ip: string): boolean => ip === '127.0.0.1' || ip === '::1' || ip === '::ffff:127.0.0.1';
+
+interface Waiting {
+  readonly jobs: number;
+  readonly messages: readonly { readonly provider: string; readonly status: string; readonly count: number }[] | null;
+}
+
+/** What the database knows of messages, jobs and loyalty. */
+async function gauges(ctx: Ctx): Promise<Gauge[]> {
+  const hourAgo = new Date(ctx.clock.now().getTime() - 3_600_000);
+  const [loyalty, waiting] = await Promise.all([
+    loyaltyGauges(ctx),
+    ctx.db.one<Waiting>(sql`
+      select (select count(*) from graphile_worker.jobs where attempts < max_attempts) as jobs, jsonb_agg(m) as messages
+        from (select provider, status, count(*) as count from sms_message where created_at > ${hourAgo}
+               group by provider, status order by provider, status) m`),
+  ]);
+  const { jobs, messages } = waiting!;
+  return [
+    ...loyalty,
+    {
+      name: 'assent_sms_messages',
+      help: 'Messages of the last hour by what became of them.',
+      values: (messages ?? []).map(({ provider, status, count }) => ({ labels: { provider, status }, value: count })),
+    },
+    { name: 'assent_jobs_waiting', help: 'Jobs that are to be done.', values: [{ labels: {}, value: jobs }] },
+  ];
+}
 
 /** @param access to /metrics: a bearer token, or without one this machine only, unless a proxy makes everybody look like it */
 export const statusRoutes = (
@@ -93,7 +122,7 @@ ${installation?.demo ? demo : ''}`,
     path: '/metrics',
     operationId: 'metrics',
     summary: 'Counters for Prometheus',
-    async run(_ctx, { headers, ip }) {
+    async run(ctx, { headers, ip }) {
       const given = headers['authorization'] ?? '';
       const allowed =
         token === undefined
@@ -102,7 +131,8 @@ ${installation?.demo ? demo : ''}`,
       if (!allowed) fail('not_found');
       return {
         status: 200,
-        body: metrics.render(),
+        // A database that is away is seen by what is missing; the rest is worth knowing just then.
+        body: metrics.render(await gauges(ctx).catch(() => [])),
         headers: { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' },
       };
     },

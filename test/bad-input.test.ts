@@ -127,6 +127,8 @@ const costly = new Set([
   'register',
   'createToken',
 ]);
+/** Bodies of whatever type, refused for want of a signature before anybody reads them. */
+const signed = new Set(['reportSms', 'takeLoyaltyMessage']);
 const faultsOf = (operation: Operation): Fault[] =>
   allFaultsOf(operation).filter(
     ({ refused, status }, index) => refused || status !== undefined || index % 5 === 0 || !costly.has(operation.id),
@@ -244,7 +246,7 @@ async function attempt(
   const reply = await send[actor](operation.method, path ?? pathOf(operation), sent as Sent);
   const wrong = faultsIn(operation, reply);
   const may = actor === allowed(operation);
-  if (may && status !== undefined && reply.status !== status) wrong.push(`not ${status}`);
+  if (may && status !== undefined && reply.status !== status && !signed.has(operation.id)) wrong.push(`not ${status}`);
   if (may && refused && reply.status < 400) wrong.push('taken');
   const after = await digest();
   if (after !== before) {

@@ -18,8 +18,21 @@ export interface MailLink {
 }
 
 /** 32 hex digits of id, 32 of HMAC: `\w+`, so that it survives every mail program and client. */
-export function linkToken(ctx: Ctx, { id, purpose }: Pick<MailLink, 'id' | 'purpose'>): string {
+export function linkToken(ctx: Ctx, { id, purpose }: { readonly id: string; readonly purpose: string }): string {
   return id.replaceAll('-', '') + ctx.keys.hash('link', purpose, id).subarray(0, 16).toString('hex');
+}
+
+/** The id a token names; whether we made the token is another question. */
+function namedId(token: string): string | undefined {
+  if (!/^[0-9a-f]{64}$/.test(token)) return undefined;
+  return `${token.slice(0, 8)}-${token.slice(8, 12)}-${token.slice(12, 16)}-${token.slice(16, 20)}-${token.slice(20, 32)}`;
+}
+
+/** The id of a token that we made for this purpose; undefined when it is forged. */
+export function idOfToken(ctx: Ctx, purpose: string, token: string): string | undefined {
+  const id = namedId(token);
+  if (id === undefined) return undefined;
+  return timingSafeEqual(Buffer.from(linkToken(ctx, { id, purpose })), Buffer.from(token)) ? id : undefined;
 }
 
 /** Asked for again so soon, the link that is on its way is the answer. */
@@ -86,13 +99,13 @@ export async function sendLink(
 
 /** The open link of a token; undefined when it is forged, used or over. */
 export async function openLink(ctx: Ctx, token: string, purpose?: LinkPurpose): Promise<MailLink | undefined> {
-  if (!/^[0-9a-f]{64}$/.test(token)) return undefined;
-  const id = `${token.slice(0, 8)}-${token.slice(8, 12)}-${token.slice(12, 16)}-${token.slice(16, 20)}-${token.slice(20, 32)}`;
+  const id = namedId(token);
+  if (id === undefined) return undefined;
   const link = await ctx.db.one<MailLink>(sql`
     select id, purpose, account, new_email, previous_email, language from mail_link
      where id = ${id} and used_at is null and expires_at > ${ctx.clock.now()}`);
   if (link === undefined || (purpose !== undefined && link.purpose !== purpose)) return undefined;
-  return timingSafeEqual(Buffer.from(linkToken(ctx, link)), Buffer.from(token)) ? link : undefined;
+  return idOfToken(ctx, link.purpose, token) === undefined ? undefined : link;
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Accounts as operators see them. */
 import { foldEmail } from '../accounts/accounts.ts';
 import { shownFlags } from '../consent/channels.ts';
+import { type LoyaltyStanding, loyaltyStanding } from '../loyalty/told.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 
@@ -58,13 +59,16 @@ export async function findAccounts(
   return { items, next: rows.length > limit ? String(items.at(-1)!.id) : null };
 }
 
-/** One account; undefined when there is none of that id. */
-export async function readAccount(ctx: Ctx, id: number): Promise<AccountView | undefined> {
+/** One account, and how it stands with the loyalty provider; undefined when there is none of that id. */
+export async function readAccount(
+  ctx: Ctx,
+  id: number,
+): Promise<(AccountView & { loyalty: LoyaltyStanding | null }) | undefined> {
   const row = await ctx.db.one<Row>(sql`
     select a.id, a.email, a.first_name, a.last_name, a.phone_e164 as phone, a.is_active, a.is_operator, a.password is null as invited,
            a.date_joined,
            (select string_agg(s.channel || '=' || s.state || ':' || right(s.event::text, 7), ',') from consent_state s
              where s.contact_point in (a.email_point, a.phone_point) and s.purpose = 'marketing') as consents
       from account a where a.id = ${id}`);
-  return row === undefined ? undefined : view(row);
+  return row === undefined ? undefined : { ...view(row), loyalty: await loyaltyStanding(ctx, id) };
 }

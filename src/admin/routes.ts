@@ -8,7 +8,7 @@ import { email as emailKind } from '../platform/drf.ts';
 import { fail, refuse } from '../platform/failure.ts';
 import { ok, type Route, route } from '../platform/http.ts';
 import { checkSchema, own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
-import { flag, flagOrNull, integer, object, text, textOrNull, time } from '../platform/schema.ts';
+import { flag, flagOrNull, integer, object, text, textOrNull, time, timeOrNull } from '../platform/schema.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from '../platform/settings.ts';
 import { allCompanies, createCompany } from '../staff/companies.ts';
 import { findAccounts, readAccount } from './accounts.ts';
@@ -55,20 +55,39 @@ const page = (items: object): object => ({
   properties: { items: { type: 'array', items }, next: { type: ['string', 'null'] } },
 });
 
-const accountSchema = object(
+const accountProperties = {
+  id: integer,
+  email: text,
+  first_name: text,
+  last_name: text,
+  phone: textOrNull,
+  is_active: flag,
+  is_operator: flag,
+  invited: flag,
+  date_joined: time,
+  consents: object(Object.fromEntries(channels.map(({ flag: name }) => [name, flagOrNull]))),
+};
+const accountSchema = object(accountProperties, 'Account');
+const accountInFullSchema = object(
   {
-    id: integer,
-    email: text,
-    first_name: text,
-    last_name: text,
-    phone: textOrNull,
-    is_active: flag,
-    is_operator: flag,
-    invited: flag,
-    date_joined: time,
-    consents: object(Object.fromEntries(channels.map(({ flag: name }) => [name, flagOrNull]))),
+    ...accountProperties,
+    loyalty: {
+      ...object(
+        {
+          card_number: textOrNull,
+          tier: textOrNull,
+          points: { type: ['number', 'null'] },
+          delivered_at: timeOrNull,
+          status: { type: 'string', enum: ['waiting', 'parked', 'settled'] },
+          reason: { ...textOrNull, description: 'Why it was parked, or failed last' },
+        },
+        'LoyaltyStanding',
+      ),
+      type: ['object', 'null'],
+      description: 'How the account stands with the loyalty provider; null: it never had to do with one',
+    },
   },
-  'Account',
+  'AccountInFull',
 );
 const accountExample = {
   id: 1042,
@@ -282,7 +301,21 @@ export const adminRoutes: readonly Route[] = [
     operationId: 'readAccount',
     summary: 'One account',
     answers: {
-      200: { description: 'The account', schema: accountSchema, example: accountExample },
+      200: {
+        description: 'The account',
+        schema: accountInFullSchema,
+        example: {
+          ...accountExample,
+          loyalty: {
+            card_number: 'L-7730',
+            tier: 'Gold',
+            points: 1250,
+            delivered_at: '2026-11-21T08:00:01.000Z',
+            status: 'settled',
+            reason: null,
+          },
+        },
+      },
       ...problems(401, 403, 404),
     },
     run: async (ctx, { params }) => ok((await readAccount(ctx, pathId(params, 'id'))) ?? fail('not_found')),

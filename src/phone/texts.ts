@@ -1,8 +1,11 @@
 /** Messages to a number that are no codes, such as the question of a double opt-in. */
+import { randomUUID } from 'node:crypto';
 import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import type { Ctx } from '../platform/ctx.ts';
+import { sql } from '../platform/db.ts';
 import { countedAddress, countHit } from '../platform/throttle.ts';
-import { handOver } from './sms.ts';
+import { spendText } from './budget.ts';
+import { handOver, uuidOf } from './sms.ts';
 
 const HOUR = 3600;
 const DAY = 86_400;
@@ -35,7 +38,6 @@ export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause): P
       count: budget.address_hour,
       duration: HOUR,
     },
-    { scope: 'text-country', holder: country ?? 'unknown', count: budget.country_day, duration: DAY },
   ];
   for (const { scope, holder, count, duration } of limits) {
     if (holder === null || count === null) continue;
@@ -44,11 +46,37 @@ export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause): P
       return false;
     }
   }
-  return true;
+  // Last, so that what is not sent takes nothing from what codes share with it.
+  const full = await spendText(ctx, { account, country });
+  if (full !== undefined) ctx.log.warn({ scope: full, country }, 'no message is sent: a budget is spent');
+  return full === undefined;
 }
 
-/** Hands one over to the provider. Throws when it was not taken. */
-export async function sendText(ctx: Ctx, message: { to: string; text: string }): Promise<void> {
-  const handed = await handOver(ctx, message);
-  if (!handed.taken) throw new Error(`no message was sent: ${handed.reason}`);
+/** Messages to one number about one thing that are kept at a time, and a few more. */
+const SLOTS = 64;
+
+/**
+ * Id of a message to a number about something: of the one that is under way, so that a job that tries again sends the
+ * same message, else a new one. Numbered, because the row itself must not know the number.
+ */
+async function idOf(ctx: Ctx, to: string, about: string): Promise<string> {
+  const ids = Array.from({ length: SLOTS }, (_, n) => uuidOf(ctx.keys.hash('code', 'text', about, to, String(n))));
+  const rows = await ctx.db.rows<{ id: string; status: string }>(
+    sql`select id, status from sms_message where id = any (${ids}::uuid[])`,
+  );
+  const known = new Set(rows.map(({ id }) => id));
+  return rows.find(({ status }) => status === 'sending')?.id ?? ids.find((id) => !known.has(id)) ?? randomUUID();
 }
+
+/**
+ * Hands messages over to the provider. The function throws when one was not taken and may be the next time; one that
+ * never will be, or that may have arrived twice, has ended: repeating it for days would help nobody.
+ * @param publicUrl PUBLIC_URL, for delivery reports; undefined: none are asked for
+ */
+export const sendTextBy =
+  (publicUrl: string | undefined) =>
+  async (ctx: Ctx, { to, text, about = 'text' }: { to: string; text: string; about?: string }): Promise<void> => {
+    const id = await idOf(ctx, to, about);
+    const attempt = await handOver(ctx, { id, purpose: 'text', to, text, publicUrl });
+    if (attempt.state === 'later') throw new Error(`no message was sent: ${attempt.reason}`);
+  };

@@ -6,9 +6,9 @@ import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { type PhoneNumber, readPhone } from '../accounts/phone-numbers.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
-import { Failure, refuse } from '../platform/failure.ts';
+import { refuse } from '../platform/failure.ts';
 import { enqueue } from '../platform/jobs.ts';
-import { spendCode } from './budget.ts';
+import { spendCode, withBudget } from './budget.ts';
 
 interface Pending {
   phone_e164: string;
@@ -35,8 +35,8 @@ export async function requestCode(
 ): Promise<void> {
   const now = ctx.clock.now();
   const gap = ctx.settings.get('OTP_RESEND_SECONDS') * 1000;
-  await ctx.db.transaction(async (db) => {
-    const tx = { ...ctx, db };
+  await withBudget(ctx, async (tx) => {
+    const { db } = tx;
     // The account's row is the lock: two requests of one account send one code.
     await db.one(sql`select id from account where id = ${account} for no key update`);
     const pending = await db.one<Pending>(sql`
@@ -46,11 +46,8 @@ export async function requestCode(
       const dead =
         (pending.expires_at !== null && pending.expires_at <= now) ||
         pending.submissions >= ctx.settings.get('OTP_MAX_SUBMISSIONS');
+      // Too early for another: the budget says so, and writes it down.
       if (wait > 0 && !resend && !dead) return;
-      if (wait > 0) {
-        const seconds = Math.ceil(wait / 1000);
-        throw new Failure('throttled', { values: { seconds }, headers: { 'retry-after': String(seconds) } });
-      }
     }
     await spendCode(tx, { account, ip, e164: phone.e164, country: phone.country });
     const life = ctx.settings.get('SMS_OTP_EXPIRE_TIME');
@@ -84,13 +81,15 @@ export async function submitCode(ctx: Ctx, account: number, e164: string, code: 
   return pending.nonce;
 }
 
-/** The number that is under way for an account. */
-export async function pendingNumber(ctx: Ctx, account: number): Promise<PhoneNumber | undefined> {
-  const row = await ctx.db.one<{ phone: string; phone_e164: string }>(sql`
-    select phone, phone_e164 from phone_change where account = ${account}`);
+/** The number that is under way for an account. Once its code has expired it is not `live`: it can be asked for again. */
+export async function pendingNumber(ctx: Ctx, account: number): Promise<(PhoneNumber & { live: boolean }) | undefined> {
+  const row = await ctx.db.one<{ phone: string; phone_e164: string; live: boolean }>(sql`
+    select phone, phone_e164, expires_at is null or expires_at > ${ctx.clock.now()} as live
+      from phone_change where account = ${account}`);
   if (row === undefined) return undefined;
   const read = readPhone(ctx.settings, row.phone);
-  return { text: row.phone, e164: row.phone_e164, country: 'problem' in read ? undefined : read.country };
+  const country = 'problem' in read ? undefined : read.country;
+  return { text: row.phone, e164: row.phone_e164, country, live: row.live };
 }
 
 /** Which of these codes are still unspent; the accounts must be locked. */
@@ -104,23 +103,59 @@ export const unspentCodes = (
                   ${codes.map(({ nonce }) => nonce)}::bytea[]) as c (account, nonce)
         on p.account = c.account and p.nonce = c.nonce`);
 
-/** Spends codes in the transaction that saves their numbers: of many that submitted one, one spends it. */
+/**
+ * Spends codes in the transaction that saves their numbers: of many that submitted one, one spends it. The request for it,
+ * the account's last that was not refused, counts as an honest customer's.
+ */
 export const spendCodes = (ctx: Ctx, codes: readonly { account: number; nonce: Buffer }[]): Promise<number> =>
   ctx.db.run(sql`
-    delete from phone_change p using unnest(${codes.map(({ account }) => account)}::bigint[],
-                                            ${codes.map(({ nonce }) => nonce)}::bytea[]) as c (account, nonce)
-     where p.account = c.account and p.nonce = c.nonce`);
+    with spent as (
+      delete from phone_change p using unnest(${codes.map(({ account }) => account)}::bigint[],
+                                              ${codes.map(({ nonce }) => nonce)}::bytea[]) as c (account, nonce)
+       where p.account = c.account and p.nonce = c.nonce
+      returning p.account
+    ), honest as (
+      update sms_request set proven_at = ${ctx.clock.now()}
+       where id in (select (select r.id from sms_request r where r.account = s.account and r.refused_by is null
+                             order by r.at desc, r.id desc limit 1) from spent s)
+    )
+    select account from spent`);
 
-/** The code that is under way for an account, for the job that sends it; undefined when it is spent or expired. */
-export async function codeToSend(
-  ctx: Ctx,
-  account: number,
-): Promise<{ to: string; code: string; language: string } | undefined> {
-  const row = await ctx.db.one<{ phone_e164: string; nonce: Buffer; language_code: string }>(sql`
-    select p.phone_e164, p.nonce, a.language_code from phone_change p join account a on a.id = p.account
-     where p.account = ${account} and (p.expires_at is null or p.expires_at > ${ctx.clock.now()})`);
+/** Ends what is under way for these accounts. */
+export const endPhoneChange = (ctx: Ctx, accounts: readonly number[]): Promise<number> =>
+  ctx.db.run(sql`delete from phone_change where account = any (${accounts}::bigint[])`);
+
+/** A code that is under way, as the job that sends it needs it. */
+export interface CodeToSend {
+  /** Different for every code and the same for one: what the message's id is made of. */
+  readonly key: Buffer;
+  readonly to: string;
+  readonly code: string;
+  readonly language: string;
+  /** Null: it does not expire. */
+  readonly expiresAt: Date | null;
+}
+
+/**
+ * The code that is under way for an account, for the job that sends it; undefined when it is spent, used up or expired. In
+ * a transaction no other code takes its place until that ends.
+ */
+export async function codeToSend(ctx: Ctx, account: number): Promise<CodeToSend | undefined> {
+  const row = await ctx.db.one<{
+    phone_e164: string;
+    nonce: Buffer;
+    expires_at: Date | null;
+    language_code: string;
+  }>(sql`
+    select p.phone_e164, p.nonce, p.expires_at, a.language_code
+      from phone_change p join account a on a.id = p.account
+     where p.account = ${account} and (p.expires_at is null or p.expires_at > ${ctx.clock.now()})
+       and p.submissions < ${ctx.settings.get('OTP_MAX_SUBMISSIONS')}
+       for share of p`);
   if (row === undefined) return undefined;
-  return { to: row.phone_e164, code: codeOf(ctx, account, row.phone_e164, row.nonce), language: row.language_code };
+  const { phone_e164: to, nonce, expires_at: expiresAt, language_code: language } = row;
+  const key = ctx.keys.hash('code', 'message', String(account), nonce);
+  return { key, to, code: codeOf(ctx, account, to, nonce), language, expiresAt };
 }
 
 /** Forgets changes whose code has been dead for a day. */

@@ -25,6 +25,11 @@ export type Body =
       readonly value: unknown;
     }
   | {
+      /** As it was sent. */
+      readonly kind: 'raw';
+      readonly value: string;
+    }
+  | {
       readonly kind: 'ndjson';
       readonly value: undefined;
       /** Lines as they come, in batches; to be gone through once. What is no JSON in them is the route's to find. */

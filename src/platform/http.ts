@@ -125,6 +125,8 @@ export interface Route<A extends Actor = Actor> {
   readonly reads?: Dialect['reads'];
   /** Whatever is in a body, of whatever type, is taken and not looked at: the request alone says everything. */
   readonly anyBody?: true;
+  /** The body is handed on as it was sent, of whatever type, as text: a signature is over it. */
+  readonly rawBody?: true;
   /** Largest body in bytes; 1 MiB when absent. */
   readonly bodyLimit?: number;
   /** Left out of /openapi.json: pages and pictures. */

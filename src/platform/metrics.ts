@@ -1,7 +1,23 @@
+/** A number that is asked for when the metrics are. */
+export interface Gauge {
+  readonly name: string;
+  readonly help: string;
+  /** `gauge`, unless it only ever grows. */
+  readonly type?: 'counter';
+  readonly values: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
+}
+
+const escaped = (label: string): string => label.replaceAll(/["\\\n]/g, ' ');
+const labelled = (labels: Readonly<Record<string, string>>): string => {
+  const pairs = Object.entries(labels).map(([name, label]) => `${name}="${escaped(label)}"`);
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
+};
+
 /** Counters in the Prometheus text format: requests by route and status, their duration, the process. No label carries data of a person. */
 export interface Metrics {
   observe(route: string, method: string, status: number, milliseconds: number): void;
-  render(): string;
+  /** @param gauges what others have to say */
+  render(gauges?: readonly Gauge[]): string;
 }
 
 const bounds = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000];
@@ -34,7 +50,7 @@ export function createMetrics(): Metrics {
       const bucket = bounds.findIndex((bound) => milliseconds <= bound);
       if (bucket >= 0) one.buckets[bucket]! += 1;
     },
-    render() {
+    render(gauges = []) {
       const lines = [
         '# HELP assent_request_seconds Time to answer a request.',
         '# TYPE assent_request_seconds histogram',
@@ -50,6 +66,10 @@ export function createMetrics(): Metrics {
           `assent_request_seconds_sum{${labels}} ${sum / 1000}`,
           `assent_request_seconds_count{${labels}} ${count}`,
         );
+      }
+      for (const { name, help, type = 'gauge', values } of gauges) {
+        lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
+        for (const { labels, value } of values) lines.push(`${name}${labelled(labels)} ${value}`);
       }
       const { rss, heapUsed } = process.memoryUsage();
       lines.push(

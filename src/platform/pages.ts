@@ -88,7 +88,7 @@ export const pages: Dialect = {
   name: 'pages',
   jsonType: 'application/json',
   languages: ['en', 'tr', 'nl', 'fr'],
-  prefixes: ['/links', '/docs', '/console', '/preferences', '/unsubscribe'],
+  prefixes: ['/links', '/docs', '/console', '/preferences', '/unsubscribe', '/phone'],
   reads: ['form'],
   describe: ({ allow }) => ({ status: 204, headers: { allow } }),
   accept: () => {},

@@ -283,7 +283,7 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
         bodyLimit: entry?.bodyLimit ?? MIB,
         async onRequest(request) {
           // The framework refuses types that are none.
-          if (entry?.anyBody === true) delete request.headers['content-type'];
+          if (entry?.anyBody === true || entry?.rawBody === true) delete request.headers['content-type'];
           const exchange = begin(request, rule.dialect);
           exchange.answerHeaders['allow'] = allowed;
           rule.dialect.accept(exchange, reads);
@@ -303,7 +303,9 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
           if (entry === undefined)
             return send(reply, exchange, dialect.describe({ summary: rule.summary, allow: allowed, reads }));
           dialect.checkQuery?.(exchange.query, entry.query ?? {});
-          if (entry.anyBody !== true)
+          if (entry.rawBody === true)
+            exchange.body = { kind: 'raw', value: Buffer.isBuffer(request.body) ? request.body.toString('utf8') : '' };
+          else if (entry.anyBody !== true)
             exchange.body = await readBody(request.body as Buffer | Readable | undefined, exchange, reads);
           if (exchange.body.kind === 'ndjson') patience.stream(request.raw, reply.raw);
           const answer = await entry.run(ctx, exchange);

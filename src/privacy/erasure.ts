@@ -107,7 +107,11 @@ async function forget(
       select value from contact_point where id = any (${points}::bigint[])
       union all select email from account where id = ${account}
       union all select phone_e164 from phone_change where account = ${account}
+      union all select phone_e164 from phone_undo where account = ${account}
       union all select unnest(array[new_email, previous_email]) from mail_link where account = ${account})`);
+  // A number that was somebody's once is not kept for them either.
+  await ctx.db.run(sql`
+    delete from phone_undo where phone_e164 in (select value from contact_point where id = any (${points}::bigint[]))`);
   await ctx.db.run(sql`
     update contact_point set value = null, verified_at = null, retired_at = null, erased_at = ${now},
            link_generation = link_generation + 1

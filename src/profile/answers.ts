@@ -31,6 +31,14 @@ const danceProperties = {
   resend: { type: 'boolean', description: 'Asks for a new code' },
 };
 
+const part = { card_number: 'L-7730', tier: 'Gold', points: 1250 };
+/** No schema of the part: what a shop has stored under its name is shown where the provider told nothing. */
+const withLoyalty = {
+  ...properties['attributes'],
+  description:
+    'While a loyalty provider is configured and has told of the customer, `loyalty` in it is what it told: `card_number`, `tier` and `points`, each null when unknown. A value sent for `loyalty` is then passed over.',
+};
+
 /** The profile as an answer. */
 export const profileAnswer = (description: string): Answers[number] => ({
   description,
@@ -44,9 +52,9 @@ export const profileWithLoyaltyAnswer = (description: string): Answers[number] =
     title: 'UserProfileWithLoyalty',
     type: 'object',
     required: [...required, 'code', 'resend'],
-    properties: { ...properties, ...danceProperties },
+    properties: { ...properties, attributes: withLoyalty, ...danceProperties },
   },
-  example: { ...example, code: null, resend: false },
+  example: { ...example, attributes: { ...example.attributes, loyalty: part }, code: null, resend: false },
 });
 
 /** A body may carry any part of what an answer shows; PUT’s required ones are a setting. */

@@ -6,6 +6,7 @@ import { channels, type Flags } from '../consent/channels.ts';
 import { evidenceOf } from '../consent/evidence.ts';
 import type { NoticeRef } from '../consent/ledger/book.ts';
 import { readNotice } from '../consent/notices.ts';
+import { hasProvider } from '../loyalty/told.ts';
 import { type Body, UploadedFile } from '../platform/body.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { type FieldRule, readFields } from '../platform/drf.ts';
@@ -30,6 +31,9 @@ export function phoneAmong(ctx: Ctx, values: Readonly<Record<string, unknown>>):
   if ('problem' in phone) refuse({ path: ['phone'], key: phone.problem });
   return phone;
 }
+
+/** Where the loyalty part stands in the attributes. */
+export const LOYALTY_KEY = 'loyalty';
 
 /** ETags of an If-Match header; undefined without one. */
 function ifMatch(incoming: Incoming): string[] | undefined {
@@ -124,9 +128,13 @@ function nameIgnored(request: Incoming, body: Body, extra: readonly FieldRule[])
   request.setHeader('assent-ignored', names.length > 0 ? names.join(', ') : '?');
 }
 
-/** The new attributes, with the stored values of those keys that only the shop may write. */
+/**
+ * The new attributes, with the stored values of those keys that only the shop may write. `loyalty` is shown by us while
+ * there is a provider: a client that sends back what it read stores nothing by that.
+ */
 function keepReadOnly(ctx: Ctx, given: object, stored: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const locked: readonly string[] = ctx.settings.get('ATTRIBUTES_READ_ONLY_KEYS');
+  const closed: readonly string[] = ctx.settings.get('ATTRIBUTES_READ_ONLY_KEYS');
+  const locked = hasProvider(ctx) ? [...closed, LOYALTY_KEY] : closed;
   return Object.fromEntries([
     ...Object.entries(given).filter(([key]) => !locked.includes(key)),
     ...Object.entries(stored).filter(([key]) => locked.includes(key)),

@@ -8,6 +8,7 @@ import type { Evidence } from '../consent/ledger/lines.ts';
 import { type NoticeInForce, noticeFor } from '../consent/notices.ts';
 import { decide as decideConsent, decideEnd, type Edge, isSilent, maySpeakFor } from '../consent/rules.ts';
 import type { Source } from '../consent/sources.ts';
+import type { LostNumber } from '../phone/undo.ts';
 import { Failure } from '../platform/failure.ts';
 import type { PointChange } from '../webhooks/dispatch.ts';
 import { profileColumns, profileTag } from './fields.ts';
@@ -21,6 +22,8 @@ export interface ProfileChange {
   readonly phone?: PhoneNumber | null;
   /** Nonce of the code that proved the new number. */
   readonly proof?: Buffer;
+  /** The number is one the account had: when it was proven. Nobody is asked whether this is to be taken back in turn. */
+  readonly restored?: Date;
   /** Name of a stored picture, null removes, absent keeps. */
   readonly avatar?: string | null;
   /** ETags of If-Match; the change is refused when the profile has none of them any more. */
@@ -64,6 +67,10 @@ export interface Decision {
   /** What others are told of the number. */
   readonly announced?: PointChange;
   readonly verified?: number;
+  /** The account has another number than before, or none. */
+  readonly moved: boolean;
+  /** The proven number it had. */
+  readonly lost?: LostNumber;
 }
 
 /** Columns a change can write. */
@@ -162,6 +169,7 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
     enter(loaded.taken, account.phone_e164, before.id);
   }
   if (change.proof !== undefined) account.phone_verified_at = now;
+  if (change.restored !== undefined) account.phone_verified_at ??= change.restored;
   if (account.phone_point === null) account.phone_point = loaded.placeholders.get(change.account)?.id ?? null;
 
   const asked: number[] = [];
@@ -230,7 +238,14 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
       const stated =
         purpose === 'marketing' &&
         phoneChannels.some(({ name, flag }) => name === channel && typeof change.flags[flag] === 'boolean');
-      if (next === undefined || stated || book.standing(next.id, channel, purpose) !== undefined) continue;
+      // Whoever was in the account when its number was brought back does not speak for that number.
+      if (
+        next === undefined ||
+        stated ||
+        change.restored !== undefined ||
+        book.standing(next.id, channel, purpose) !== undefined
+      )
+        continue;
       say(next, channel, purpose, state === 'granted' || state === 'pending', { carried_from: event });
     }
   }
@@ -241,15 +256,24 @@ export function decide(change: ProfileChange, loaded: Loaded, now: Date): Decisi
     const stated = change.flags[channel.flag];
     if (!isSilent(stated, shown)) say(point, channel.name, 'marketing', stated === true);
   }
+  const proves = account.phone_verified_at !== null && account.phone_verified_at !== before.phone_verified_at;
   const changed = profileRow.some((column) => account[column as keyof Account] !== before[column as keyof Account]);
   return {
     account: changed ? { ...account, version: before.version + 1 } : account,
     asked,
     changed,
+    moved: moves,
+    ...lostBy(before, moves && change.restored === undefined),
     ...(retired === undefined ? {} : { retired }),
-    ...(change.proof === undefined || account.phone_point === null ? {} : { verified: account.phone_point }),
-    ...(moves || change.proof !== undefined ? { announced: tellOf(before, account) } : {}),
+    ...(proves && account.phone_point !== null ? { verified: account.phone_point } : {}),
+    ...(moves || proves ? { announced: tellOf(before, account) } : {}),
   };
+}
+
+/** The proven number that goes with a move. */
+function lostBy({ id: account, phone, phone_e164, phone_verified_at }: Account, moves: boolean): { lost?: LostNumber } {
+  if (!moves || phone === null || phone_e164 === null || phone_verified_at === null) return {};
+  return { lost: { account, phone, phone_e164, phone_verified_at } };
 }
 
 /** How a number changed, for webhooks. */

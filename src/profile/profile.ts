@@ -13,7 +13,8 @@ import {
 import { openBook, readStandings, readStandingsOf, record } from '../consent/ledger/book.ts';
 import { noticesInForce } from '../consent/notices.ts';
 import { askToConfirm } from '../consent/statements.ts';
-import { spendCodes, unspentCodes } from '../phone/verification.ts';
+import { offerUndo } from '../phone/undo.ts';
+import { endPhoneChange, spendCodes, unspentCodes } from '../phone/verification.ts';
 import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { prepared, sql } from '../platform/db.ts';
@@ -145,9 +146,12 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
       return proof === undefined || late ? [] : [{ account, nonce: proof }];
     });
     const verified = made.flatMap((decision) => decision.verified ?? []);
+    // A number that is set or removed is a later wish than the one that is still under way.
+    const moved = made.filter((decision) => decision.moved).map(({ account }) => account.id);
     await Promise.all([
       record(ctx, loaded.book),
       spent.length === 0 ? 0 : spendCodes(ctx, spent),
+      moved.length === 0 ? 0 : endPhoneChange(ctx, moved),
       rows.length === 0 ? 0 : ctx.db.run(prepared(saveAccounts, JSON.stringify(rows))),
       retired.length === 0
         ? 0
@@ -159,6 +163,10 @@ async function changeProfiles(root: Ctx, changes: ProfileChange[]): Promise<(Acc
     await announceContactPoint(
       ctx,
       made.flatMap((decision) => decision.announced ?? []),
+    );
+    await offerUndo(
+      ctx,
+      made.flatMap((decision) => decision.lost ?? []),
     );
     const asked = made.flatMap((decision) => decision.asked);
     if (asked.length > 0) await askToConfirm(ctx, [...new Set(asked)]);

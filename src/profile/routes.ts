@@ -4,6 +4,7 @@ import { type Customer, customer } from '../accounts/callers.ts';
 import { type PhoneNumber, readPhone } from '../accounts/phone-numbers.ts';
 import { READ_COOKIE, readCookie } from '../accounts/read-cookie.ts';
 import { consentVersion } from '../consent/channels.ts';
+import { hasProvider, toldOf } from '../loyalty/told.ts';
 import { pendingNumber, requestCode, submitCode } from '../phone/verification.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { akinon, boolean, char, type FieldRule, refusals } from '../platform/drf.ts';
@@ -11,7 +12,7 @@ import { refuse } from '../platform/failure.ts';
 import { type Answer, empty, ok, type Request, type Route, route } from '../platform/http.ts';
 import { throttle } from '../platform/throttle.ts';
 import { explain, loyaltyBody, profileAnswer, profileBody, profileWithLoyaltyAnswer } from './answers.ts';
-import { readChange } from './changes.ts';
+import { LOYALTY_KEY, readChange } from './changes.ts';
 import { profileTag, showProfile } from './fields.ts';
 import { changeProfile } from './profile.ts';
 
@@ -30,11 +31,15 @@ function versionHeaders(account: Account, request: Request<Customer>): Record<st
 const shown = (ctx: Ctx, account: Account, request: Request<Customer>): Answer =>
   ok(showProfile(account, ctx.settings, request.origin), versionHeaders(account, request));
 
-const shownWithLoyalty = (ctx: Ctx, account: Account, request: Request<Customer>): Answer =>
-  ok(
-    { ...showProfile(account, ctx.settings, request.origin), code: null, resend: false },
+/** With what the provider told of the customer, where there is a provider and it told anything. */
+async function shownWithLoyalty(ctx: Ctx, account: Account, request: Request<Customer>): Promise<Answer> {
+  const told = hasProvider(ctx) ? await toldOf(ctx, account.id) : undefined;
+  const attributes = told === undefined ? account.attributes : { ...account.attributes, [LOYALTY_KEY]: told };
+  return ok(
+    { ...showProfile({ ...account, attributes }, ctx.settings, request.origin), code: null, resend: false },
     versionHeaders(account, request),
   );
+}
 
 /** PUT and PATCH of the plain profile. */
 async function update(ctx: Ctx, request: Request<Customer>): Promise<Answer> {
@@ -67,11 +72,15 @@ async function numberToProve(
 ): Promise<PhoneNumber | undefined> {
   if (named != null && named.e164 !== account.phone_e164) return named;
   const pending = await pendingNumber(ctx, account.id);
-  if (!namesPhone && pending !== undefined) return pending;
+  if (!namesPhone && pending !== undefined) {
+    // Asked for again, it is judged by the rules of today, as it is when the body names it.
+    const read = readPhone(ctx.settings, pending.text);
+    return 'problem' in read ? refuse({ path: ['phone'], key: read.problem }) : pending;
+  }
   const { phone, phone_e164: e164 } = account;
   if (named === null || phone === null || e164 === null || account.phone_verified_at !== null) return undefined;
-  // Another number is under way: a form that sends the present one along does not mean it.
-  if (pending !== undefined && pending.e164 !== e164) return undefined;
+  // Another number is under way: a form that sends the present one along does not mean it. One that expired frees it.
+  if (pending?.live && pending.e164 !== e164) return undefined;
   const read = readPhone(ctx.settings, phone);
   return { text: phone, e164, country: 'problem' in read ? undefined : read.country };
 }

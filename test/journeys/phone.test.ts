@@ -1,5 +1,6 @@
 /** The way to a new phone number: 202, a code, the same body again. */
 import { createHash } from 'node:crypto';
+import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Client, createKit, type Kit, type Reply } from '../kit.ts';
 
@@ -616,4 +617,217 @@ test('one that leaves a unique number makes room for another', async () => {
   expect((await bora.send('PATCH', PROFILE, { body: { phone: text } })).status).toBe(400);
   expect((await ada.send('PATCH', PROFILE, { body: { phone: null } })).status).toBe(200);
   expect((await bora.send('PATCH', PROFILE, { body: { phone: text } })).status).toBe(200);
+});
+
+test('a code is made of account, number and purpose under the key of the installation', async () => {
+  const ada = await kit.signUp();
+  const { text, e164 } = newNumber();
+  await ada.send('PATCH', LOYALTY, { body: { phone: text } });
+  const code = await codeFor(e164);
+  const [row] = await kit.rows<{ nonce: Buffer }>('select nonce from phone_change where account = $1', ada.id);
+  const made = (purpose: string, account: number, number: string): string => {
+    const mac = kit.ctx.keys.hash('code', purpose, String(account), number, row!.nonce);
+    return String(mac.readBigUInt64BE() % 1_000_000n).padStart(6, '0');
+  };
+  expect(made('phone_change', ada.id, e164)).toBe(code);
+  for (const other of [
+    made('sign_in', ada.id, e164),
+    made('phone_change', ada.id + 1, e164),
+    made('phone_change', ada.id, text),
+  ])
+    expect((await ada.send('PATCH', LOYALTY, { body: { phone: text, code: other } })).body).toEqual(WRONG);
+  expect((await ada.send('PATCH', LOYALTY, { body: { phone: text, code } })).status).toBe(200);
+});
+
+test('a code counts as it was sent, as text or number; other spellings are wrong, and other types are no code', async () => {
+  await kit.set('OTP_RESEND_SECONDS', 0);
+  const ada = await kit.signUp();
+  const { text, e164 } = newNumber();
+  const next = async (): Promise<string> => {
+    await ada.send('PATCH', LOYALTY, { body: { phone: text, resend: true } });
+    return codeFor(e164);
+  };
+  const other = (zero: number): string => [...code].map((digit) => String.fromCodePoint(zero + Number(digit))).join('');
+  let code = await next();
+  // As a number it would lose a zero in front, and with it be another.
+  while (code.startsWith('0')) code = await next();
+  for (const type of [true, [code], { code }]) {
+    const reply = await ada.send('PATCH', LOYALTY, { body: { phone: text, code: type } });
+    expect([reply.status, reply.body]).toEqual([400, { code: ['Not a valid string.'] }]);
+  }
+  expect(await pending(ada.id)).toEqual([{ phone_e164: e164, submissions: 0 }]);
+  for (const spelt of [`${code.slice(0, 3)} ${code.slice(3)}`, other(0x660), other(0xff10), `${code}.0`]) {
+    const reply = await ada.send('PATCH', LOYALTY, { body: { phone: text, code: spelt } });
+    expect([spelt, reply.status, reply.body]).toEqual([spelt, 400, WRONG]);
+  }
+  const saved = await ada.send('PATCH', LOYALTY, { body: { phone: text, code: Number(code) } });
+  expect([saved.status, saved.body.phone]).toEqual([200, text]);
+  // Space around it is not of it, as in any other field.
+  const bora = await kit.signUp();
+  await bora.send('PATCH', LOYALTY, { body: { phone: text } });
+  expect((await bora.send('PATCH', LOYALTY, { body: { phone: text, code: ` ${await codeFor(e164)}\n` } })).status).toBe(
+    200,
+  );
+});
+
+test('removing the number, or setting another one unproven, ends the one that is under way', async () => {
+  for (const [path, body] of [
+    [LOYALTY, { phone: null }],
+    [PROFILE, { phone: null }],
+    [PROFILE, { phone: newNumber().text }],
+  ] as const) {
+    const ada = await kit.signUp({ phone: newNumber().text });
+    const { text, e164 } = newNumber();
+    await ada.send('PATCH', LOYALTY, { body: { phone: text } });
+    const code = await codeFor(e164);
+    expect((await ada.send('PATCH', path, { body })).body.phone).toBe(body.phone);
+    expect(await pending(ada.id)).toEqual([]);
+    expect((await ada.send('PATCH', LOYALTY, { body: { phone: text, code } })).body).toEqual(GONE);
+    expect((await ada.send('GET', PROFILE)).body.phone).toBe(body.phone);
+  }
+});
+
+test('once its code has expired a number is no longer in the way of the present one', async () => {
+  const present = newNumber();
+  const ada = await kit.signUp({ phone: present.text });
+  const { text, e164 } = newNumber();
+  await ada.send('PATCH', LOYALTY, { body: { phone: text } });
+  const code = await codeFor(e164);
+  expect((await ada.send('PATCH', LOYALTY, { body: { phone: present.text, resend: true } })).status).toBe(200);
+  expect(await pending(ada.id)).toEqual([{ phone_e164: e164, submissions: 0 }]);
+  kit.advance(180_000);
+  // The code alone still speaks of it, and is told what it is.
+  expect((await ada.send('PATCH', LOYALTY, { body: { code } })).body).toEqual(GONE);
+  nothingYet(await ada.send('PATCH', LOYALTY, { body: { phone: present.text, resend: true } }));
+  expect(await pending(ada.id)).toEqual([{ phone_e164: present.e164, submissions: 0 }]);
+  const proven = await ada.send('PATCH', LOYALTY, { body: { code: await codeFor(present.e164) } });
+  expect([proven.status, proven.body.phone]).toEqual([200, present.text]);
+});
+
+test('a rule for numbers that is made meanwhile holds for the one that is under way', async () => {
+  const ada = await kit.signUp();
+  const { text, e164 } = newNumber();
+  await ada.send('PATCH', LOYALTY, { body: { phone: text } });
+  const code = await codeFor(e164);
+  await kit.set('USER_PHONE_REGEX', '^5\\d{9}$');
+  for (const body of [{ phone: text, code }, { code }, { resend: true }]) {
+    const refused = await ada.send('PATCH', LOYALTY, { body });
+    expect([refused.status, refused.body]).toEqual([
+      400,
+      { phone: ['This phone number does not have the expected format.'] },
+    ]);
+  }
+  expect(await pending(ada.id)).toEqual([{ phone_e164: e164, submissions: 0 }]);
+  await kit.set('USER_PHONE_REGEX', null);
+  expect((await ada.send('PATCH', LOYALTY, { body: { code } })).body.phone).toBe(text);
+});
+
+/** What the installation asks of its database meanwhile. */
+async function statements(work: () => Promise<unknown>): Promise<string[]> {
+  const prototype = pg.Client.prototype as unknown as { query: (...args: unknown[]) => unknown };
+  const { query } = prototype;
+  const said: string[] = [];
+  prototype.query = function (this: pg.Client, ...args: unknown[]) {
+    const statement = args[0] as string | { text: string };
+    said.push(typeof statement === 'string' ? statement : statement.text);
+    return query.apply(this, args);
+  };
+  try {
+    await work();
+  } finally {
+    prototype.query = query;
+  }
+  return said;
+}
+
+test('until its code is proven nothing tells a number that is taken from one that is free', async () => {
+  await kit.set('PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE', true);
+  await kit.set('OTP_RESEND_SECONDS', 0);
+  await kit.set('SMS_BUDGET', { ...NO_BUDGET, number_hour: 3 });
+  const [taken, proven, free] = [newNumber(), newNumber(), newNumber()];
+  await kit.signUp({ phone: taken.text });
+  const bora = await kit.signUp();
+  await bora.send('PATCH', LOYALTY, { body: { phone: proven.text } });
+  await bora.send('PATCH', LOYALTY, { body: { phone: proven.text, code: await codeFor(proven.e164) } });
+  kit.advance(3_600_000);
+  const ada = await kit.signUp();
+  const probe = async (number: { text: string; e164: string }) => {
+    const seen: unknown[] = [];
+    const wrong = { phone: number.text, first_name: 'Eve', code: '' };
+    for (const body of [
+      { phone: number.text },
+      { phone: number.text },
+      () => wrong,
+      { phone: number.text, resend: true },
+      { phone: number.text, resend: true, first_name: 'Eve' },
+    ]) {
+      if (typeof body === 'function') wrong.code = otherThan(await codeFor(number.e164));
+      let reply: Reply;
+      const said = await statements(async () => {
+        reply = await ada.send('PATCH', LOYALTY, { body: typeof body === 'function' ? body() : body });
+      });
+      const { 'x-request-id': id, date, ...headers } = reply!.headers;
+      // Seconds run on between two probes.
+      const steady = JSON.stringify(headers).replaceAll(/\d{4}\b/g, 'N');
+      seen.push([reply!.status, reply!.text.replace(/\d{4}/, 'N'), steady, said]);
+    }
+    return seen;
+  };
+  // The first request of all prepares what later ones find prepared.
+  await probe(newNumber());
+  const [one, two, three] = [await probe(free), await probe(taken), await probe(proven)];
+  expect(one.map((reply) => (reply as unknown[])[0])).toEqual([202, 202, 400, 202, 429]);
+  expect(two).toEqual(one);
+  expect(three).toEqual(one);
+  expect(((one[0] as unknown[])[3] as string[]).length).toBeGreaterThan(5);
+});
+
+test('two accounts may prove one number at the same time, and where it must be unique one of them gets it', async () => {
+  await kit.set('PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE', true);
+  await kit.set('OTP_RESEND_SECONDS', 0);
+  await twin.ctx.settings.refresh(twin.ctx.db);
+  const [ada, bora] = [await kit.signUp(), await kit.signUp()];
+  const { text, e164 } = newNumber();
+  const codes: string[] = [];
+  for (const client of [ada, bora]) {
+    nothingYet(await client.send('PATCH', LOYALTY, { body: { phone: text } }));
+    codes.push(await codeFor(e164));
+  }
+  const replies = await Promise.all([
+    ada.send('PATCH', LOYALTY, { body: { phone: text, code: codes[0] } }),
+    throughTwin(bora)('PATCH', LOYALTY, { body: { phone: text, code: codes[1] } }),
+  ]);
+  expect(replies.map(({ status }) => status).sort()).toEqual([200, 400]);
+  expect(replies.find(({ status }) => status === 400)!.body).toEqual({ phone: ['This field must be unique.'] });
+  expect(await kit.rows('select id from account where phone_e164 = $1', e164)).toHaveLength(1);
+});
+
+test('consents end with a number that a proven one replaces, whatever is said meanwhile in another process', async () => {
+  await kit.set('OTP_RESEND_SECONDS', 0);
+  for (let round = 0; round < 6; round += 1) {
+    const old = newNumber();
+    const ada = await kit.signUp({ phone: old.text, sms_allowed: true, call_allowed: true });
+    const { text, e164 } = newNumber();
+    await ada.send('PATCH', LOYALTY, { body: { phone: text } });
+    const code = await codeFor(e164);
+    const again = throughTwin(ada);
+    const replies = await Promise.all([
+      again('PATCH', PROFILE, { body: { whatsapp_allowed: true } }),
+      ada.send('PATCH', LOYALTY, { body: { phone: text, code } }),
+      again('PATCH', PROFILE, { body: { call_allowed: false } }),
+      again('PATCH', LOYALTY, { body: { sms_allowed: false } }),
+    ]);
+    expect(replies.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+    const states = await kit.rows<{ value: string; channel: string; state: string }>(
+      `select p.value, s.channel, s.state from consent_state s join contact_point p on p.id = s.contact_point
+        where p.value = any ($1)`,
+      [old.e164, e164],
+    );
+    expect(states.filter(({ value, state }) => value === old.e164 && state === 'granted')).toEqual([]);
+    // Only the one that was said after the move can stand at the new number.
+    expect(
+      states.filter(({ value, channel, state }) => value === e164 && state === 'granted' && channel !== 'whatsapp'),
+    ).toEqual([]);
+  }
+  expect((await kit.verify()).fault).toBe(undefined);
 });

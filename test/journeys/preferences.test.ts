@@ -901,7 +901,13 @@ describe('double opt-in', () => {
     await kit.set('SMS_COUNTRIES', ['NL']);
     expect(await asked()).toBe(0);
     await kit.set('SMS_COUNTRIES', null);
-    await kit.set('SMS_BUDGET', { number_hour: null, account_day: null, address_hour: null, country_day: 2 });
+    await kit.set('SMS_BUDGET', {
+      number_hour: null,
+      account_day: null,
+      address_hour: null,
+      country_day: 2,
+      newcomers_share: 1,
+    });
     expect([await asked(), await asked(), await asked()]).toEqual([1, 1, 0]);
     kit.advance(DAY + 1000);
     expect(await asked()).toBe(1);

@@ -65,6 +65,18 @@ export interface Taken {
 /** The part of a member that a provider stores, in words of ours, for comparing. */
 export type Shown = Readonly<Record<string, string | boolean | null>>;
 
+/** A value of a message that cannot be what it stands for. */
+export interface Wrong {
+  readonly path: readonly string[];
+  /** In few words, e.g. `must be a number or null`. */
+  readonly detail: string;
+}
+
+/** It is the provider's own, but not what it is documented to be: nothing of it counts. */
+export interface Malformed {
+  readonly wrong: readonly Wrong[];
+}
+
 export interface LoyaltyConnector<S extends TObject = TObject> {
   readonly label: string;
   /** Its part of the setting CUSTOMER_LOYALTY_CARD_SERVICE, `connector` included. */
@@ -75,6 +87,11 @@ export interface LoyaltyConnector<S extends TObject = TObject> {
   readonly shows: (setting: Static<S>, member: Member) => Shown;
   /** Makes or changes the member at the provider. */
   readonly put: (setting: Static<S>, member: Member, attempt: Attempt) => HttpCall;
+  /**
+   * A second call, where the answer to `put` says that nobody is there and members are made elsewhere than changed. Its
+   * answer is the one that is judged. Null: the first one is. Absent: never needed.
+   */
+  readonly otherwise?: (setting: Static<S>, member: Member, attempt: Attempt, answer: HttpAnswer) => HttpCall | null;
   /** Has the provider forget an account that was erased; null: it cannot, and somebody has to do it by hand. */
   readonly forget: (setting: Static<S>, account: number, attempt: Attempt) => HttpCall | null;
   /** What an answer to `put` or `forget` means; `judge` of this file fits most. */
@@ -83,8 +100,11 @@ export interface LoyaltyConnector<S extends TObject = TObject> {
   readonly ask: (setting: Static<S>, account: number) => HttpCall | null;
   /** Its answer: what it shows, null when it does not know the member, or why it could not be told. */
   readonly known: (setting: Static<S>, answer: HttpAnswer) => { shown: Shown | null } | { again: string };
-  /** Reads what the provider sends by itself; undefined when it is not the provider's own. Null: it sends nothing. */
-  readonly take: ((setting: Static<S>, incoming: Incoming) => Taken | undefined) | null;
+  /**
+   * Reads what the provider sends by itself; undefined when it is not the provider's own, or too old; null when its
+   * setting has nothing to tell that by. Null in its place: it sends nothing.
+   */
+  readonly take: ((setting: Static<S>, incoming: Incoming) => Taken | Malformed | undefined | null) | null;
 }
 
 /** Keeps what the parts of a connector know of its setting, and forgets it for the catalogue. */
