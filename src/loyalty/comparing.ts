@@ -147,9 +147,10 @@ export async function takeAll(
     const [member, theirs] = [members.get(account), shown.get(account)!];
     if (member === undefined || !member.active || !isStill(standing, now.get(account)!)) continue;
     const drift = driftOf(provider, member, theirs);
-    const values = Object.entries(theirs).filter(([name]) => personal.includes(name) && drift?.fields.includes(name));
-    if (drift === undefined || values.length === 0) continue;
-    const result = await takeOver(ctx, member, Object.fromEntries(values), write);
+    const names = personal.filter((name) => drift?.fields.includes(name) && theirs[name] !== undefined);
+    if (drift === undefined || names.length === 0) continue;
+    const values = Object.fromEntries(names.map((name) => [name, theirs[name]!]));
+    const result = await takeOver(ctx, member, values, write);
     if (result !== undefined) taken.set(account, { ...drift, taken: result.taken, left: result.refused });
   }
   return taken;

@@ -5,6 +5,7 @@ import { createAccount } from '../../src/accounts/accounts.ts';
 import type { Finding, Sweep } from '../../src/loyalty/comparing.ts';
 import { dispatchLoyalty } from '../../src/loyalty/dispatch.ts';
 import { reconcile, type SweepOptions } from '../../src/loyalty/reconcile.ts';
+import { transaction } from '../../src/platform/ctx.ts';
 import { takeOver } from '../../src/profile/take-over.ts';
 import { type FakeProvider, fakeProvider } from '../fake-provider.ts';
 import { createKit, type Kit } from '../kit.ts';
@@ -56,20 +57,21 @@ afterEach(async () => {
 });
 
 /** Accounts as quickly as they can be made. */
-async function people(count: number): Promise<number[]> {
-  const ids: number[] = [];
-  for (let index = 1; index <= count; index += 1)
-    ids.push(
-      await createAccount(kit.ctx, {
-        email: `member${index}@example.com`,
-        password: null,
-        language_code: 'en',
-        first_name: `Ada ${index}`,
-        last_name: 'Yılmaz',
-      }),
-    );
-  return ids;
-}
+const people = (count: number): Promise<number[]> =>
+  transaction(kit.ctx, async (ctx) => {
+    const ids: number[] = [];
+    for (let index = 1; index <= count; index += 1)
+      ids.push(
+        await createAccount(ctx, {
+          email: `member${index}@example.com`,
+          password: null,
+          language_code: 'en',
+          first_name: `Ada ${index}`,
+          last_name: 'Yılmaz',
+        }),
+      );
+    return ids;
+  });
 
 /** Delivers until nothing is left to deliver. */
 async function deliver(): Promise<void> {
