@@ -141,6 +141,15 @@ export function asker(
     return left > 0 ? { trouble: reason ?? 'deliveries fail', wide: true, after: Math.min(left, LOOK) } : undefined;
   };
 
+  /** Whether the failures of a round are about the accounts: then others get through. */
+  const isThere = async (got: Round, known: Iterable<number>): Promise<boolean> => {
+    if (got.shown.size > 0) return true;
+    // One that was answered before, or one that nobody has: it is the answer that counts.
+    const [someone = 0] = known;
+    await pace();
+    return !('trouble' in (await askOne(ctx, provider, someone)));
+  };
+
   return async (accounts) => {
     const shown: Answers['shown'] = new Map();
     const failed: Answers['failed'] = new Map();
@@ -153,20 +162,24 @@ export function asker(
       const alone = await leftAlone();
       const got: Round = alone === undefined ? await round(pending) : { shown: new Map(), troubles: new Map() };
       for (const [account, what] of got.shown) shown.set(account, what);
-      for (const [account, { trouble, wide }] of got.troubles) {
-        tries.set(account, (tries.get(account) ?? 0) + 1);
-        if (tries.get(account)! >= TRIES && (shown.size > 0 || !wide)) failed.set(account, trouble);
-      }
-      pending = pending.filter((account) => !shown.has(account) && !failed.has(account));
-      if (pending.length === 0) break;
-      if (got.shown.size > 0) {
-        heard = now();
-        pause = FIRST;
-      }
+      pending = pending.filter((account) => !shown.has(account));
+      if (pending.length === 0 || signal.aborted) break;
       const last = alone ?? [...got.troubles.values()].at(-1);
-      if (now() - heard >= PATIENCE) return { shown, failed, gaveUp: last?.trouble ?? 'no answer' };
-      if (last?.wide === true && !noted) note(`The provider is not to be asked now (${last.trouble}): waiting.`);
-      noted ||= last?.wide === true;
+      if (alone === undefined && (await isThere(got, shown.keys()))) {
+        heard = now();
+        for (const [account, { trouble }] of got.troubles) {
+          tries.set(account, (tries.get(account) ?? 0) + 1);
+          if (tries.get(account)! >= TRIES) failed.set(account, trouble);
+        }
+        pending = pending.filter((account) => !failed.has(account));
+      } else if (now() - heard >= PATIENCE) {
+        return { shown, failed, gaveUp: last?.trouble ?? 'no answer' };
+      } else if (!noted) {
+        note(`The provider is not to be asked now (${last?.trouble ?? 'no answer'}): waiting.`);
+        noted = true;
+      }
+      if (pending.length === 0) break;
+      if (got.shown.size > 0) pause = FIRST;
       await wait(alone === undefined ? Math.max(pause, last?.after ?? 0) : alone.after, signal);
       if (alone === undefined) pause = Math.min(2 * pause, LONGEST);
     }

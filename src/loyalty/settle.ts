@@ -104,13 +104,7 @@ function afterAgain(work: Work, row: Now, again: Again, { now, open, limit }: Ci
 }
 
 /** What becomes of the account. @param marks that this delivery spoke for; undefined return: the row goes */
-function decide(
-  work: Work,
-  row: Now,
-  outcome: Outcome,
-  marks: number,
-  circumstances: Circumstances,
-): Next | undefined {
+function decide(work: Work, row: Now, outcome: Outcome, marks: number, circumstances: Circumstances): Next | undefined {
   const { now, limit } = circumstances;
   const calm = { next_at: now, attempts: 0, reason: null, keep: false, check_at: work.check_at };
   const waits = { ...calm, status: 'waiting', waiting_since: row.waiting_since ?? work.begun } as const;

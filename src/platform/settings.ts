@@ -44,7 +44,7 @@ const validators = new Map(settingNames.map((name) => [name, Compile(rows[name]!
 const isSettingName = (name: string): name is SettingName => Object.hasOwn(settings, name);
 
 /** What stands for a secret wherever a setting is shown. Sent back, it keeps the stored one. */
-export const HIDDEN = '********';
+const HIDDEN = '********';
 
 interface Sealed {
   readonly encrypted: string;

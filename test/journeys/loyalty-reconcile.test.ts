@@ -211,14 +211,19 @@ describe('reconcile', () => {
     expect(await kit.rows('select last_name, version from account')).toEqual([{ last_name: 'Yılmaz', version: 1 }]);
   });
 
-  test('an account that was erased here and not there is forgotten', async () => {
+  test('accounts that were erased here and not there are forgotten, also where nothing says that the provider was told', async () => {
     await connect();
-    const [gone, stays] = await people(2);
+    const [gone, silent, stays] = await people(3);
     await deliver();
-    await kit.owner('delete from account where id = $1', gone);
+    await kit.owner('delete from account where id = any ($1)', [gone, silent]);
     // As if it had never been noticed.
     await kit.owner('delete from loyalty_mark');
-    expect(await sweep()).toMatchObject({ compared: 2, equal: 1, findings: [finding(gone!, { kind: 'erased' })] });
+    await kit.rows('update loyalty_member set connector = null, delivered_sum = null where account = $1', silent);
+    expect(await sweep()).toMatchObject({
+      compared: 3,
+      equal: 1,
+      findings: [finding(gone!, { kind: 'erased' }), finding(silent!, { kind: 'erased' })],
+    });
     await deliver();
     expect([...members.keys()]).toEqual([stays]);
     expect(await kit.rows('select account from loyalty_member')).toEqual([{ account: stays }]);
@@ -344,6 +349,85 @@ describe('reconcile', () => {
     expect(members.get(ada.id)).toMatchObject({ first_name: 'Adelheid' });
   });
 
+  test('direction provider: what was changed and delivered after the provider was asked is not taken back', async () => {
+    await connect();
+    await kit.set('LOYALTY_TRUTH', 'provider');
+    const ada = await kit.signUp();
+    await people(1);
+    await deliver();
+    members.set(ada.id, { ...members.get(ada.id), first_name: 'Augusta' });
+    let heard = (): void => {};
+    const asking = new Promise<void>((done) => {
+      heard = done;
+    });
+    trouble = (account) => void (account === ada.id && heard());
+    let changed: Promise<void> | undefined;
+    const swept = await sweep({
+      // The second account has to wait for its turn.
+      wait: () => {
+        changed ??= asking.then(async () => {
+          await ada.send('PATCH', '/users/profile/', { body: { first_name: 'Adelheid' } });
+          await deliver();
+        });
+        return changed;
+      },
+    });
+    expect(swept).toMatchObject({ compared: 1, equal: 1, waiting: 1, taken_over: 0, findings: [] });
+    expect(members.get(ada.id)).toMatchObject({ first_name: 'Adelheid' });
+    expect((await ada.send('GET', '/users/profile/')).body).toMatchObject({ first_name: 'Adelheid' });
+    expect(await standing(ada.id)).toEqual([{ status: 'settled' }]);
+  });
+
+  test('direction provider: an account that is switched off is not changed, and ours is sent', async () => {
+    await connect();
+    await kit.set('LOYALTY_TRUTH', 'provider');
+    const [id] = await people(1);
+    await kit.rows('update account set is_active = false where id = $1', id);
+    await deliver();
+    const before = members.get(id!);
+    members.set(id!, { ...before, first_name: 'Augusta' });
+    expect(await sweep()).toMatchObject({ repaired: 1, taken_over: 0 });
+    await deliver();
+    expect(members.get(id!)).toEqual(before);
+  });
+
+  test('an earlier request that may still arrive is waited for: what the provider shows until then says nothing', async () => {
+    await connect();
+    await kit.set('LOYALTY_TRUTH', 'provider');
+    const ada = await kit.signUp();
+    await deliver();
+    members.set(ada.id, { ...members.get(ada.id), first_name: 'Augusta' });
+    await kit.rows('update loyalty_member set check_at = $1', kit.ctx.clock.now());
+    expect(await sweep()).toMatchObject({ compared: 0, waiting: 1, taken_over: 0 });
+    await deliver();
+    expect(members.get(ada.id)).toMatchObject({ first_name: 'Ada' });
+  });
+
+  test('it ends when the connection is changed meanwhile: another provider is another sweep', async () => {
+    await connect();
+    const ids = await people(60);
+    await deliver();
+    let changed: Promise<void> | undefined;
+    const wait = (milliseconds: number): Promise<void> => {
+      kit.advance(milliseconds);
+      changed ??= connect({ url: `${provider.base}/others/{account}` });
+      return changed;
+    };
+    expect(await sweep({ wait })).toMatchObject({
+      finished: false,
+      stopped: 'the connector was changed meanwhile',
+      after: ids[39],
+    });
+    expect(await sweep({ dryRun: true })).toMatchObject({ compared: 60, finished: true });
+    expect(await sweep()).toMatchObject({ resumed_after: null, compared: 60, finished: true });
+    expect(
+      await kit.rows('select after, finished_at is not null as done from loyalty_sweep order by started_at'),
+    ).toEqual([
+      { after: ids[39], done: false },
+      { after: ids[59], done: true },
+    ]);
+  });
+
   test('what waits is no drift; what is parked is named, and sent again only when that is asked for', async () => {
     await connect();
     const [noticed, waits, parked] = await people(3);
@@ -389,7 +473,12 @@ describe('reconcile', () => {
         sms: false,
       });
     members.delete(ids[84]!);
-    trouble = (account) => (account > ids[49]! ? 503 : undefined);
+    let answered = 0;
+    trouble = (account) => {
+      if (account > ids[49]! || answered === 50) return 503;
+      answered += 1;
+      return undefined;
+    };
     const began = kit.ctx.clock.now().getTime();
     const first = await sweep();
     expect(first).toMatchObject({
