@@ -10,9 +10,9 @@ import { Provider } from './provider.ts';
 /** Faults that the proofs must find: each is a trigger in the database of the service. */
 export const plants: Readonly<Record<string, { readonly what: string; readonly sql: string }>> = {
   'lost-mark': {
-    what: 'one change in 500 is not noticed',
+    what: 'one change in 20 is not noticed',
     sql: `create function planted() returns trigger language plpgsql as $$
-            begin if random() < 0.002 then return null; end if; return new; end $$;
+            begin if random() < 0.05 then return null; end if; return new; end $$;
           create trigger planted before insert on loyalty_mark for each row execute function planted()`,
   },
   'new-key': {
@@ -26,10 +26,10 @@ export const plants: Readonly<Record<string, { readonly what: string; readonly s
           create trigger planted before update on loyalty_member for each row execute function planted()`,
   },
   'settled-early': {
-    what: 'one failed delivery in 50 counts as delivered',
+    what: 'one failed delivery in 5 counts as delivered',
     sql: `create function planted() returns trigger language plpgsql as $$
             begin
-              if new.attempts > old.attempts and random() < 0.02 then
+              if new.attempts > old.attempts and random() < 0.2 then
                 new.status = 'settled'; new.check_at = null; new.waiting_since = null;
                 new.delivered_sum = new.request_sum;
               end if;

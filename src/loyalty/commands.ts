@@ -20,6 +20,8 @@ interface Json {
 
 /** Characters of a provider's answer that are shown. */
 const SHOWN = 300;
+/** Nothing of it may move the cursor of a terminal or rewrite what stands there. */
+const control = /[\u0000-\u001f\u007f-\u009f]+/g;
 
 function accountId(text: string, before: number[] = []): number[] {
   const id = Number(text);
@@ -101,8 +103,10 @@ async function testProvider(ctx: Ctx): Promise<Test> {
     const answer = await call(asked, ctx.settings.get('LOYALTY_TIMEOUT') * 1000);
     const known = connector.known(setting as never, answer);
     const said = `HTTP ${answer.status}`;
-    if ('again' in known)
-      return { connector: name, ok: false, detail: `${known.again}; it said: ${answer.body.slice(0, SHOWN)}` };
+    if ('again' in known) {
+      const words = answer.body.slice(0, SHOWN).replaceAll(control, ' ');
+      return { connector: name, ok: false, detail: `${known.again}; it said: ${words}` };
+    }
     // It answers: deliveries need not wait for the next probe.
     await closeBreaker(ctx, name);
     return { connector: name, ok: true, detail: `it answers as it should (${said})` };

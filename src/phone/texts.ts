@@ -19,11 +19,13 @@ export interface Cause {
 /**
  * Whether one may go there: where codes do not go, questions do not either, and an account, a client address and a country
  * have as many of them as they have codes. Anybody can tick a box beside a number that costs.
+ * @param about of the message: one that is under way, and tried again, was counted when it began
  */
-export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause): Promise<boolean> {
+export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause, about: string): Promise<boolean> {
   const country = parsePhoneNumberFromString(e164)?.country;
   const countries: readonly string[] | null = ctx.settings.get('SMS_COUNTRIES');
   if (countries !== null && (country === undefined || !countries.includes(country))) return false;
+  if ((await slotsOf(ctx, e164, about)).underWay !== undefined) return true;
   const budget = ctx.settings.get('SMS_BUDGET');
   const limits = [
     {
@@ -56,16 +58,19 @@ export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause): P
 const SLOTS = 64;
 
 /**
- * Id of a message to a number about something: of the one that is under way, so that a job that tries again sends the
- * same message, else a new one. Numbered, because the row itself must not know the number.
+ * Ids for messages to a number about something: the one that is under way, and one for the next. Numbered, because the row
+ * itself must not know the number.
  */
-async function idOf(ctx: Ctx, to: string, about: string): Promise<string> {
+async function slotsOf(ctx: Ctx, to: string, about: string): Promise<{ underWay: string | undefined; next: string }> {
   const ids = Array.from({ length: SLOTS }, (_, n) => uuidOf(ctx.keys.hash('code', 'text', about, to, String(n))));
   const rows = await ctx.db.rows<{ id: string; status: string }>(
     sql`select id, status from sms_message where id = any (${ids}::uuid[])`,
   );
   const known = new Set(rows.map(({ id }) => id));
-  return rows.find(({ status }) => status === 'sending')?.id ?? ids.find((id) => !known.has(id)) ?? randomUUID();
+  return {
+    underWay: rows.find(({ status }) => status === 'sending')?.id,
+    next: ids.find((id) => !known.has(id)) ?? randomUUID(),
+  };
 }
 
 /**
@@ -76,7 +81,8 @@ async function idOf(ctx: Ctx, to: string, about: string): Promise<string> {
 export const sendTextBy =
   (publicUrl: string | undefined) =>
   async (ctx: Ctx, { to, text, about = 'text' }: { to: string; text: string; about?: string }): Promise<void> => {
-    const id = await idOf(ctx, to, about);
-    const attempt = await handOver(ctx, { id, purpose: 'text', to, text, publicUrl });
+    const { underWay, next } = await slotsOf(ctx, to, about);
+    // A job that tries again sends the same message.
+    const attempt = await handOver(ctx, { id: underWay ?? next, purpose: 'text', to, text, publicUrl });
     if (attempt.state === 'later') throw new Error(`no message was sent: ${attempt.reason}`);
   };

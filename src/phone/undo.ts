@@ -129,7 +129,7 @@ export function tellPhoneChange({
     };
     if (by === 'text') {
       const text = say(language, { key: row.again ? 'sms.phone_changed' : 'sms.phone_undo', values });
-      if (!(await mayText(ctx, row.phone_e164, { account: row.account, ip: null }))) return;
+      if (!(await mayText(ctx, row.phone_e164, { account: row.account, ip: null }, row.id))) return;
       return sms(ctx, { to: row.phone_e164, text, about: row.id });
     }
     const [subject, body] =

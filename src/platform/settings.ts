@@ -81,6 +81,12 @@ const opened = (keys: Keys, name: SettingName, value: unknown): unknown =>
 
 const hidden = (name: SettingName, value: unknown): unknown => withSecrets(name, value, () => HIDDEN);
 
+/** Host that a connection leads to; undefined: the provider's own. */
+const hostOf = (value: Values | undefined): string | undefined => {
+  const url = value?.['url'];
+  return typeof url === 'string' && URL.canParse(url) ? new URL(url).origin : undefined;
+};
+
 /** Says what is wrong with a value for a setting, each complaint with the place inside the value; empty when it is fine. */
 function complaintsAbout(name: SettingName, value: unknown): { path: string[]; detail: string }[] {
   const { kinds } = rows[name]!;
@@ -166,7 +172,7 @@ interface Changing {
 
 /**
  * Stores a setting (or removes it, when `value` is undefined, so that the default counts again) with its history. A secret
- * that is sent back as it was shown keeps its stored value.
+ * that is sent back as it was shown keeps its stored value, unless it would go to another provider or host.
  * @param changedBy who did it, as the history shows it
  * @throws not_found for an unknown name, invalid with the places that are wrong
  */
@@ -186,10 +192,15 @@ export async function changeSetting(
       const stored = await tx.one<{ value: Values }>(sql`select value from setting where name = ${name}`);
       const before = opened(ctx.keys, name, stored?.value) as Values | undefined;
       const { kinds } = rows[name]!;
-      const sameKind = isValues(value) && kinds !== undefined && before?.[kinds.by] === value[kinds.by];
+      // Elsewhere it would be told to whoever names the address, who may not know it.
+      const stays =
+        isValues(value) &&
+        kinds !== undefined &&
+        before?.[kinds.by] === value[kinds.by] &&
+        hostOf(before) === hostOf(value);
       const whole = withSecrets(name, value, (secret, property) => {
         if (secret !== HIDDEN) return secret;
-        if (sameKind && before?.[property] !== undefined) return before[property];
+        if (stays && before?.[property] !== undefined) return before[property];
         return refuse({ path: ['value', property], key: 'setting.no_secret' });
       });
       const complaints = complaintsAbout(name, whole);

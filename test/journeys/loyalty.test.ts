@@ -728,6 +728,14 @@ describe('an operator', () => {
     expect(await kit.rows('select failures, opened_at from loyalty_breaker')).toEqual([
       { failures: 0, opened_at: null },
     ]);
+    // A terminal would obey it (CSI 2 J).
+    members.set(0, ['\u009b2J'] as never);
+    expect(await assent(['loyalty', 'test'])).toEqual({
+      code: 1,
+      out: 'http: the answer is no JSON object; it said: [" 2J"]\n',
+      err: '',
+    });
+    members.delete(0);
     await kit.set('CUSTOMER_LOYALTY_CARD_SERVICE', { ...setting(), url: 'http://127.0.0.1:1/{account}' });
     expect(await assent(['loyalty', 'test', '--json'])).toMatchObject({
       code: 1,

@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { createHttp } from '../../src/app.ts';
 import { basic, signedHeaders } from '../../src/calls.ts';
 import { twilioSignature } from '../../src/phone/providers/twilio.ts';
-import { sendTextBy } from '../../src/phone/texts.ts';
+import { mayText, sendTextBy } from '../../src/phone/texts.ts';
 import { SECRET } from '../engine.ts';
 import { type Client, createKit, type Kit, type Reply } from '../kit.ts';
 
@@ -541,6 +541,21 @@ describe('other texts', () => {
   });
 });
 
+test('a text that is tried again is counted once', async () => {
+  const budget = kit.ctx.settings.get('SMS_BUDGET');
+  await kit.set('SMS_BUDGET', { ...budget, country_day: 1, newcomers_share: 1 });
+  const message = { to: '+46701234567', text: 'hello', about: 'one thing' };
+  const may = (about: string): Promise<boolean> => mayText(kit.ctx, message.to, { account: null, ip: null }, about);
+  expect(await may('one thing')).toBe(true);
+  answer = says(503);
+  await expect(sendTextBy(undefined)(kit.ctx, message)).rejects.toThrow('no message was sent: HTTP 503');
+  expect([await may('one thing'), await may('another')]).toEqual([true, false]);
+  answer = says(200);
+  await sendTextBy(undefined)(kit.ctx, message);
+  expect(await may('one thing')).toBe(false);
+  await kit.set('SMS_BUDGET', budget);
+});
+
 describe('secrets of a provider', () => {
   const HIDDEN = '********';
   const shown = (): object => ({ ...ours(), secret: HIDDEN, signing_secret: HIDDEN });
@@ -580,11 +595,29 @@ describe('secrets of a provider', () => {
         {
           pointer: '/value/auth_token',
           code: 'no_secret',
-          detail: 'This secret has to be given: none is stored for this choice.',
+          detail: 'This secret has to be given: none is stored for this choice and address.',
         },
       ],
     ]);
     expect((await operator.send('GET', '/v1/settings/SMS_PROVIDER')).body.value).toEqual(shown());
+  });
+
+  test('stay with their host: at another one they have to be given', async () => {
+    const operator = await kit.operator();
+    const put = (more: object): Promise<Reply> =>
+      operator.send('PUT', '/v1/settings/SMS_PROVIDER', { body: { value: { ...shown(), ...more } } });
+    for (const url of ['http://127.0.0.1:9/send', base.replace('127.0.0.1', 'localhost'), `${base}.example/send`]) {
+      const moved = await put({ url });
+      expect([moved.status, moved.body.errors], url).toMatchObject([
+        400,
+        [{ pointer: '/value/secret', code: 'no_secret' }],
+      ]);
+    }
+    expect((await put({ url: `${base}/other?key={secret}` })).status).toBe(200);
+    await kit.ctx.settings.refresh(kit.ctx.db);
+    expect(kit.ctx.settings.get('SMS_PROVIDER')).toEqual({ ...ours(), url: `${base}/other?key={secret}` });
+    const given = { url: 'http://127.0.0.1:9/send', secret: 'another', signing_secret: 'another signing secret' };
+    expect((await put(given)).status).toBe(200);
   });
 
   test('and what else is wrong with a choice is named by its place', async () => {
@@ -598,7 +631,8 @@ describe('secrets of a provider', () => {
       { pointer: '/value/account_sid' },
     ]);
     expect((await put({ ...ours(), url: 'ftp://gateway' })).body.errors).toMatchObject([{ pointer: '/value/url' }]);
-    expect((await put({ ...ours(), url: 'https://{to}.example/' })).status).toBe(400);
+    for (const url of ['https://{to}.example/', 'https://user:password@gateway.example/'])
+      expect((await put({ ...ours(), url })).status, url).toBe(400);
   });
 });
 

@@ -21,8 +21,8 @@ export interface Post {
   readonly mail: Mailer;
   /** @param about what it is about: the one that is under way is repeated, no second one is begun */
   readonly sms: (ctx: Ctx, message: { to: string; text: string; about: string }) => Promise<void>;
-  /** Whether one may go to this number, which is counted. */
-  readonly mayText: (ctx: Ctx, e164: string, cause: Cause) => Promise<boolean>;
+  /** Whether one may go to this number, which is counted when it begins. */
+  readonly mayText: (ctx: Ctx, e164: string, cause: Cause, about: string) => Promise<boolean>;
   /** Address under which people reach this service. */
   readonly publicUrl: string;
 }
@@ -92,7 +92,7 @@ async function sendWithin(
   if ((await countHit(ctx, `${name}-month`, caller, MONTH)).over) return;
   try {
     if (kind === 'email') await mail(ctx, { to, subject, text });
-    else if (await mayText(ctx, to, cause)) await sms(ctx, { to, text: short, about: name });
+    else if (await mayText(ctx, to, cause, name)) await sms(ctx, { to, text: short, about: name });
   } catch (error) {
     await returnHit(ctx, name, caller);
     await returnHit(ctx, `${name}-month`, caller);

@@ -10,7 +10,8 @@ const schema = Type.Object(
   {
     provider: Type.Literal('http'),
     method: Type.Optional(Type.Enum(['GET', 'POST', 'PUT', 'PATCH'])),
-    url: Type.String({ pattern: '^https?://[^\\s/?#{}]+([/?][^\\s#]*)?$', maxLength: 2000 }),
+    // No user and password in it, which would be shown.
+    url: Type.String({ pattern: '^https?://[^\\s/?#@{}\\\\]+([/?][^\\s#]*)?$', maxLength: 2000 }),
     headers: Type.Optional(
       Type.Record(
         Type.String({ pattern: '^[A-Za-z0-9-]{1,100}$' }),

@@ -39,6 +39,12 @@ const plain = (text: string): string =>
     .normalize('NFD')
     .replaceAll(/[\u0300-\u036f]/g, '');
 
+/** Netgsm's own name of a message: longer than any code. */
+const jobOf = (value: unknown): string | undefined =>
+  (typeof value === 'number' || typeof value === 'string') && /^[\w-]{1,64}$/.test(String(value))
+    ? String(value)
+    : undefined;
+
 const call = (
   { usercode, password, url = 'https://api.netgsm.com.tr' }: { usercode: string; password: string; url?: string },
   path: string,
@@ -92,7 +98,7 @@ export const netgsm = provider({
     const code = codeOf(said['code']);
     // Refusals come as 406, and as 200 too.
     if (code === '00') {
-      const id = codeOf(said['jobid'] ?? said['jobId']);
+      const id = jobOf(said['jobid'] ?? said['jobId']);
       return id === undefined ? unreadable : { taken: true, id };
     }
     if (code !== undefined) return { taken: false, again: passing.includes(code), reason: `code ${code}` };
@@ -104,7 +110,7 @@ export const netgsm = provider({
     return (Array.isArray(jobs) ? (jobs as unknown[]) : []).flatMap((job): Report[] => {
       if (typeof job !== 'object' || job === null) return [];
       const { jobid, status, errorCode } = job as Record<string, unknown>;
-      const id = codeOf(jobid);
+      const id = jobOf(jobid);
       const state = ends.get(codeOf(status));
       if (id === undefined || state === undefined) return [];
       const detail = errorCode === undefined || errorCode === 0 ? '' : `, error ${codeOf(errorCode) ?? 'unknown'}`;

@@ -1,4 +1,5 @@
 /** What each provider makes of messages and answers; what happens with them is in `test/journeys/sms.test.ts`. */
+import { createHmac } from 'node:crypto';
 import Type from 'typebox';
 import { describe, expect, test } from 'vitest';
 import { type HttpAnswer, signedHeaders } from '../../calls.ts';
@@ -152,6 +153,22 @@ describe('twilio', () => {
     );
   });
 
+  test('signs thousands of parameters in one pass, each value of a name once', () => {
+    const form = new URLSearchParams(
+      Array.from({ length: 5000 }, (_, n): [string, string] => [`p${n % 2500}`, String(n % 2)]),
+    );
+    form.append('p1', '0');
+    form.getAll = () => {
+      throw new Error('looks through all of them for each');
+    };
+    const names = Array.from({ length: 2500 }, (_, n) => `p${n}`).sort();
+    const text = names.map((name) => (name === 'p1' ? 'p10p11' : `${name}${Number(name.slice(1)) % 2}`));
+    const expected = createHmac('sha1', '12345')
+      .update(`https://assent.example/${text.join('')}`)
+      .digest('base64');
+    expect(twilioSignature('12345', 'https://assent.example/', form).toString('base64')).toBe(expected);
+  });
+
   test('names a sender, or a messaging service; asks for reports only where they can come in', () => {
     const form = (from: string, more: object = {}): object =>
       Object.fromEntries(new URLSearchParams(twilio!.call!({ ...account, from }, { ...message, ...more }).body));
@@ -231,6 +248,7 @@ describe('netgsm', () => {
   test.each([
     [answers(200, { code: '00', jobid: '1' }), { taken: true, id: '1' }],
     [answers(200, { code: '00', jobId: 2 }), { taken: true, id: '2' }],
+    [answers(200, { code: '00', jobid: '9'.repeat(26) }), { taken: true, id: '9'.repeat(26) }],
     [answers(200, { code: '00' }), { taken: false, again: true, doubtful: true, reason: 'answer not understood' }],
     [answers(406, { code: '70', description: 'no: 5321234567' }), { taken: false, again: false, reason: 'code 70' }],
     [answers(200, { code: '50' }), { taken: false, again: false, reason: 'code 50' }],
@@ -249,12 +267,14 @@ describe('netgsm', () => {
       { jobid: '2', status: 0 },
       { jobid: '3', status: 13 },
       { jobid: '4', status: 15 },
+      { jobid: '9'.repeat(26), status: 1 },
       { jobid: '5', status: 'constructor' },
       null,
     ];
     expect(netgsm!.told!(answers(200, { code: '00', jobs }))).toEqual([
       { id: '1', state: 'delivered' },
       { id: '4', state: 'failed', reason: 'status 15' },
+      { id: '9'.repeat(26), state: 'delivered' },
     ]);
     expect(netgsm!.told!(answers(406, { code: '60' }))).toEqual([]);
     expect(netgsm!.told!(answers(200, 'bakım'))).toEqual([]);

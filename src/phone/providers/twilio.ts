@@ -8,9 +8,15 @@ import { baseAddress, codeOf, joined, objectOf, provider, type Report, refused, 
  * and value, sorted by name (https://www.twilio.com/docs/usage/security#validating-requests).
  */
 export function twilioSignature(token: string, url: string, form: URLSearchParams): Buffer {
-  const names = [...new Set(form.keys())].sort();
-  const text = names.map((name) =>
-    [...new Set(form.getAll(name))]
+  // Gathered in one pass: whoever asks is not known yet, and may send thousands of names.
+  const parameters = new Map<string, Set<string>>();
+  for (const [name, value] of form) {
+    const values = parameters.get(name);
+    if (values === undefined) parameters.set(name, new Set([value]));
+    else values.add(value);
+  }
+  const text = [...parameters.keys()].sort().map((name) =>
+    [...parameters.get(name)!]
       .sort()
       .map((value) => name + value)
       .join(''),
