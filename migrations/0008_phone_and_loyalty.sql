@@ -35,11 +35,15 @@ create table sms_message (
   -- Why it failed, in words of ours or the provider's code.
   reason text,
   created_at timestamptz not null,
+  -- When the provider was last asked what became of it.
+  asked_at timestamptz,
   ended_at timestamptz
 );
 create index sms_message_provider on sms_message (provider, provider_id);
 create index sms_message_account on sms_message (account);
 create index sms_message_created on sms_message (created_at);
+-- For the sweep of those that nobody is at any more.
+create index sms_message_sending on sms_message (created_at) where status = 'sending';
 
 -- A proven number that was replaced or removed: who holds it, or the mail address, can take the change back for a time.
 create table phone_undo (

@@ -161,13 +161,15 @@ export function createTasks(mailer: Mailer, publicUrl: string, reachable = true)
 
 /**
  * Crews of their own for tasks that wait for somebody outside. Each job mostly waits for an answer, so many hands are cheap;
- * and a code waits neither for a webhook's receiver that hangs nor for the loyalty provider. A code that was not taken is due
+ * and a code waits neither for mails, which a server may take minutes for, nor for a webhook's receiver that hangs, nor for
+ * the loyalty provider. A code that was not taken is due
  * again after two seconds, hence the short rounds.
  */
 export const crews = {
-  messengers: {
-    tasks: ['send_code', 'check_sms', 'ask_to_confirm', 'send_preference_link', 'tell_phone_change'],
-    concurrency: 6,
+  messengers: { tasks: ['send_code', 'check_sms'], concurrency: 4, pollInterval: 2000 },
+  writers: {
+    tasks: ['ask_to_confirm', 'send_preference_link', 'tell_phone_change'],
+    concurrency: 4,
     pollInterval: 2000,
   },
   couriers: { tasks: ['deliver_webhook', 'deliver_loyalty'], concurrency: 12, pollInterval: 5000 },

@@ -32,6 +32,33 @@ export function jsonOf({ body }: HttpAnswer): unknown {
 export const basic = (user: string, password: string): string =>
   `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 
+const eitherCase = (word: string): string =>
+  word.replaceAll(/[a-z]/g, (letter) => `[${letter}${letter.toUpperCase()}]`);
+
+/**
+ * Pattern of the names of headers that a setting may name, without those that the connection itself sets. It knows no flags,
+ * so letters of either case are spelt out.
+ * @param ours names that we set ourselves, in lower case
+ */
+export const headerNames = (...ours: readonly string[]): string =>
+  `^(?!(${[
+    'host',
+    'connection',
+    'content-length',
+    'transfer-encoding',
+    'keep-alive',
+    'upgrade',
+    'expect',
+    'te',
+    'trailer',
+    ...ours,
+  ]
+    .map(eitherCase)
+    .join('|')})$)[A-Za-z0-9!#$%&'*+.^_\`|~-]{1,100}$`;
+
+/** Pattern of a header's value. One line of ASCII: nothing in it can begin another header. */
+export const headerValue = '^[\\t\\x20-\\x7e]*$';
+
 export type Encoding = 'json' | 'form' | 'url' | 'none';
 
 const encoders: Readonly<Record<Encoding, (text: string) => string>> = {
@@ -39,8 +66,8 @@ const encoders: Readonly<Record<Encoding, (text: string) => string>> = {
   json: (text) => JSON.stringify(text).slice(1, -1),
   form: encodeURIComponent,
   url: encodeURIComponent,
-  // Of a header: nothing that could begin another one.
-  none: (text) => text.replaceAll(/[\r\n\0]/g, ' '),
+  // Of a header: nothing that could begin another one, or that none can hold.
+  none: (text) => text.replaceAll(/[^\t\x20-\x7e]/g, ' '),
 };
 
 /**

@@ -41,6 +41,13 @@ function guardFinding({ role, superuser, owner, rights, open }: Guard): Omit<Fin
 /** Which provider messages go out by, and how the last hour went. @param open others reach this service */
 async function smsFinding(ctx: Ctx, open: boolean): Promise<Omit<Finding, 'name'>> {
   const provider = providerName(ctx);
+  if (ctx.settings.invalid().includes('SMS_PROVIDER')) {
+    return {
+      ok: false,
+      detail: 'the stored setting SMS_PROVIDER is not valid: nothing is sent',
+      remedy: 'Set it again: npm run assent -- settings set SMS_PROVIDER \'{"provider":…}\'',
+    };
+  }
   if (provider === 'console' && open) {
     return {
       ok: false,
@@ -50,7 +57,12 @@ async function smsFinding(ctx: Ctx, open: boolean): Promise<Omit<Finding, 'name'
   }
   const hour = await messagesOf(ctx, 3600);
   const detail = `provider ${provider}, ${hour.ended} messages in the last hour, ${hour.failed} of them failed`;
-  if (hour.ended < 5 || hour.failed * 2 <= hour.ended) return { ok: true, detail };
+  if (hour.ended < 5 || hour.failed * 2 <= hour.ended) {
+    if (provider === 'console' || ctx.settings.get('SMS_COUNTRIES') !== null) return { ok: true, detail };
+    const where =
+      'Codes go to every country: name those of your customers in SMS_COUNTRIES, so that others cost nothing.';
+    return { ok: true, detail, remedy: where };
+  }
   const remedy =
     'Look the reason up at the provider, correct SMS_PROVIDER, then try: npm run assent -- phone test NUMBER';
   return { ok: false, detail: `${detail}, most often: ${hour.reason ?? 'no reason given'}`, remedy };
@@ -143,6 +155,13 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
       else bad('ledger', ledger.fault, 'Compare with a backup or a head you kept: somebody changed the past.');
       findings.push({ name: 'guard', ...guardFinding(await ledgerGuard(db)) });
       const open = config.HOST !== '127.0.0.1' && config.HOST !== 'localhost' && config.HOST !== '::1';
+      const unusable = ctx.settings.invalid();
+      if (unusable.length > 0)
+        bad(
+          'settings',
+          `not valid as they are stored, or with a secret that cannot be decrypted: ${unusable.join(', ')}`,
+          'Set each again, or: npm run assent -- settings reset NAME',
+        );
       findings.push({ name: 'sms', ...(await smsFinding(ctx, open)) });
       for (const finding of await loyaltyFindings(ctx)) findings.push({ name: 'loyalty', ...finding });
       if (config.SMTP_URL !== undefined || !open)

@@ -266,9 +266,13 @@ settings
   .action((name: string) => withInstallation(async ({ ctx }) => print(await readSetting(ctx.db, name))));
 settings
   .command('set <name> <value>')
-  .description('change a setting; the value is JSON')
+  .description(
+    'change a setting; the value is JSON, or - for standard input, which keeps secrets out of the shell’s history',
+  )
   .action((name: string, value: string) =>
-    withInstallation(async ({ ctx }) => print(await changeSetting(ctx, name, parseValue(value), 'command'))),
+    withInstallation(async ({ ctx }) =>
+      print(await changeSetting(ctx, name, parseValue(value === '-' ? readFileSync(0, 'utf8') : value), 'command')),
+    ),
   );
 settings
   .command('reset <name>')

@@ -12,6 +12,11 @@ export interface SettingRow<S extends TSchema = TSchema> {
   readonly description: string;
   readonly schema: S;
   readonly fallback: Static<S>;
+  /**
+   * In force while the stored value is not valid, where the default would be less safe than nothing. No operator can choose
+   * it.
+   */
+  readonly whenInvalid?: Static<S>;
   /** It is a regular expression: must be one, and quick on any phone number. */
   readonly pattern?: true;
   /** One of several kinds, each with a schema of its own, told apart by a property. */
@@ -85,6 +90,7 @@ export interface SmsBudget {
   account_day: number | null;
   address_hour: number | null;
   country_day: number | null;
+  number_day?: number | null;
   installation_day?: number | null;
   newcomers_share?: number;
 }
@@ -194,7 +200,7 @@ export const settings = {
   }),
   SMS_BUDGET: row({
     description:
-      'Codes sent at most: per number and hour, per account and day, per client address and hour, per country and day, for the whole installation and day. null lifts one. `newcomers_share` is the part of the last two that accounts younger than a day, or without a proven address, may use up.',
+      'Codes sent at most: per number and hour, per number and day, per account and day, per client address and hour, per country and day, for the whole installation and day. null lifts one. `newcomers_share` is the part of the last two that accounts younger than a day, or without a proven address, may use up.',
     schema: Type.Object(
       {
         number_hour: budgetLimit,
@@ -202,6 +208,7 @@ export const settings = {
         address_hour: budgetLimit,
         country_day: budgetLimit,
         // Later additions: values that were stored before them stay valid.
+        number_day: Type.Optional(budgetLimit),
         installation_day: Type.Optional(budgetLimit),
         newcomers_share: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
       },
@@ -209,6 +216,7 @@ export const settings = {
     ),
     fallback: {
       number_hour: 5,
+      number_day: 10,
       account_day: 10,
       address_hour: 20,
       country_day: 1000,
@@ -217,7 +225,8 @@ export const settings = {
     } as SmsBudget,
   }),
   SMS_COUNTRIES: row({
-    description: 'ISO 3166 regions to which codes are sent; null: all.',
+    description:
+      'ISO 3166 regions to which codes are sent; null: all. Numbers at a premium or shared cost, company-wide ones, voicemail, pagers, and those of no country (satellites) get none in any case.',
     schema: Type.Union([Type.Array(Type.String({ pattern: '^[A-Z]{2}$' }), { uniqueItems: true }), Type.Null()]),
     fallback: null as string[] | null,
   }),
@@ -338,12 +347,16 @@ export const settings = {
     schema: Type.String({ minLength: 3, maxLength: 320, pattern: '@' }),
     fallback: 'Assent <no-reply@localhost>',
   }),
-  SMS_PROVIDER: choice(
-    'How codes and messages go out: provider and credentials. `console` prints them to the server’s output: for development only.',
-    'provider',
-    smsProviders,
-    'console',
-  ),
+  SMS_PROVIDER: {
+    ...choice(
+      'How codes and messages go out: provider and credentials. `console` prints them to the server’s output: for development only.',
+      'provider',
+      smsProviders,
+      'console',
+    ),
+    // The default would print codes to the log.
+    whenInvalid: { provider: 'invalid' },
+  },
   SMS_TIMEOUT: row({
     description: 'How long the SMS provider may take to answer, in seconds.',
     schema: Type.Integer({ minimum: 1, maximum: 60 }),

@@ -20,8 +20,9 @@ interface Choices {
   json?: boolean;
 }
 
-/** Findings in the JSON at most: the provider may have lost everybody. */
+/** Findings at most, in the JSON and as lines: the provider may have lost everybody, or know nobody yet. */
 const LISTED = 1000;
+const LINES = 50;
 /** Characters of the bar. */
 const WIDE = 30;
 
@@ -138,7 +139,7 @@ async function run(ctx: Ctx, { say, print }: Terminal, takeOver: TakeOver, choic
         found += 1;
         if (json && findings.length < LISTED) findings.push(finding);
         progress.clear();
-        if (!json) print(line(finding, dryRun));
+        if (!json && found <= LINES) print(line(finding, dryRun));
       },
     });
     progress.clear();
@@ -150,7 +151,10 @@ async function run(ctx: Ctx, { say, print }: Terminal, takeOver: TakeOver, choic
     const seconds = (performance.now() - started) / 1000;
     if (json)
       print({ ...sweep, seconds: Math.round(seconds * 1000) / 1000, findings, more_findings: found - findings.length });
-    else say(inWords(sweep, seconds));
+    else {
+      if (found > LINES) say(`… and ${number(found - LINES)} more that differ.`);
+      say(inWords(sweep, seconds));
+    }
     const next = afterwards(sweep, account);
     if (next !== undefined) say(next);
     const nobody = account !== undefined && comeTo(sweep) === 0 && sweep.finished;

@@ -92,7 +92,7 @@ async function* loggedRequests(
       Omit<LoggedRequest, 'at' | 'account'> & { id: number; at: Date; account: number; refused_by: LimitName | null }
     >(sql`
       select id, at, account, encode(number, 'hex') as number, encode(address, 'hex') as address, country, newcomer,
-             proven_at is not null as proven, refused_by
+             proven_at is not null as proven, refused_by is not distinct from 'number_type' as barred, refused_by
         from sms_request
        where (at, id) > (${at}::timestamptz, ${id}::bigint) and at >= ${from} and at <= ${to}
        order by at, id limit ${PAGE}`);
@@ -139,9 +139,11 @@ async function compareBudgets(ctx: Ctx, options: Omit<Options, 'json'>): Promise
 }
 
 const named: Readonly<Record<LimitName, string>> = {
+  number_type: 'number of a kind that gets no codes',
   country: 'country gets no codes',
   pair_gap: 'same customer and number, too soon',
   number_hour: 'number, hour',
+  number_day: 'number, day',
   account_day: 'account, day',
   address_hour: 'client address, hour',
   newcomers_country: 'newcomers, country and day',

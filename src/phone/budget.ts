@@ -16,6 +16,7 @@ import {
   limitsOf,
   NO_COUNTRY,
   reaches,
+  takesMessages,
   type Window,
   wideWindows,
 } from './limits.ts';
@@ -40,7 +41,7 @@ class Refused extends Failure {
   readonly noted: Noted;
 
   constructor(limit: LimitName, noted: Noted, options: ConstructorParameters<typeof Failure>[1]) {
-    super(limit === 'country' ? 'invalid' : 'throttled', options);
+    super(limit === 'country' || limit === 'number_type' ? 'invalid' : 'throttled', options);
     this.limit = limit;
     this.noted = noted;
   }
@@ -70,7 +71,7 @@ export async function withBudget<T>(ctx: Ctx, work: (ctx: Ctx) => Promise<T>): P
 
 /**
  * Spends one code and writes the request down; inside `withBudget`.
- * @throws throttled with `Retry-After` when a limit is reached, invalid when codes do not go to that country
+ * @throws throttled with `Retry-After` when a limit is reached, invalid when codes do not go to that country or number
  */
 export async function spendCode(
   ctx: Ctx,
@@ -81,9 +82,14 @@ export async function spendCode(
     number: e164,
     address: countedAddress(ip),
     country: country ?? NO_COUNTRY,
+    barred: !takesMessages(e164),
     newcomer: await isNewcomer(ctx, account),
   };
   const noted = { at: ctx.clock.now(), account, asked };
+  // Before the country: a replay has no numbers, and must know by this refusal that no limits would have let it pass.
+  if (asked.barred) {
+    throw new Refused('number_type', noted, { complaints: [{ path: ['phone'], key: 'phone.number_type' }] });
+  }
   if (!reaches(ctx.settings.get('SMS_COUNTRIES'), asked.country)) {
     throw new Refused('country', noted, { complaints: [{ path: ['phone'], key: 'phone.country' }] });
   }

@@ -2,10 +2,10 @@
 
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
-import { enqueue, type Task } from '../platform/jobs.ts';
+import type { Task } from '../platform/jobs.ts';
 import { type Language, say } from '../platform/language.ts';
 import { type Attempt, endMessage, handOver, uuidOf } from './sms.ts';
-import { codeToSend } from './verification.ts';
+import { codeToSend, planCode } from './verification.ts';
 
 /** Seconds after each failure. A customer waits: quickly at first, and over as long as a code lives by default. */
 const codeSchedule: readonly number[] = [2, 5, 10, 20, 40, 40, 40];
@@ -35,7 +35,7 @@ const planAnother = (ctx: Ctx, account: number, { id, attempt }: Attempt & { sta
       await endMessage(tx, id);
       return;
     }
-    await enqueue(tx, 'send_code', { account }, { queue: `sms:${account}`, key: `code:${account}`, after });
+    await planCode(tx, account, after);
   });
 
 /**

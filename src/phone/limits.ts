@@ -1,4 +1,5 @@
 /** What the limits on codes count, without a database: spending one and replaying a week follow the same rows. */
+import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 import { type SmsBudget, settings } from '../settings.ts';
 
 const HOUR = 3600;
@@ -6,9 +7,11 @@ const DAY = 86_400;
 
 /** Limits as `sms_request` names them, narrow ones first: where several are full, the first one is named. */
 export const limitNames = [
+  'number_type',
   'country',
   'pair_gap',
   'number_hour',
+  'number_day',
   'account_day',
   'address_hour',
   'newcomers_country',
@@ -28,6 +31,8 @@ export interface Asked {
   /** Client address as limits count it (`countedAddress`). */
   readonly address: string;
   readonly country: string;
+  /** Messages go to no number like this (`takesMessages`). */
+  readonly barred: boolean;
   readonly newcomer: boolean;
 }
 
@@ -77,6 +82,7 @@ export function codeWindows(limits: Limits, asked: Asked): Window[] {
         most: limits.pair_gap === 0 ? null : 1,
       },
       { limit: 'number_hour', holder: number, seconds: HOUR, most: limits.number_hour },
+      { limit: 'number_day', holder: number, seconds: DAY, most: limits.number_day },
       { limit: 'account_day', holder: account, seconds: DAY, most: limits.account_day },
       { limit: 'address_hour', holder: address, seconds: HOUR, most: limits.address_hour },
     ]),
@@ -94,6 +100,19 @@ export const firstNamed = (full: readonly LimitName[]): LimitName | undefined =>
 /** Whether messages go to a country at all. @param countries SMS_COUNTRIES; null: to all */
 export const reaches = (countries: readonly string[] | null, country: string): boolean =>
   countries === null || countries.includes(country);
+
+/** Kinds of numbers that earn their holder money, or that nobody reads messages at. */
+const barredTypes: readonly (string | undefined)[] = ['PREMIUM_RATE', 'SHARED_COST', 'UAN', 'VOICEMAIL', 'PAGER'];
+
+/**
+ * Whether messages go to numbers like this one at all, whatever SMS_COUNTRIES says. Not to those of no country either:
+ * these are satellites and other networks without a place, where a message costs many times as much.
+ * @param e164 a number, in E.164
+ */
+export function takesMessages(e164: string): boolean {
+  const parsed = parsePhoneNumberFromString(e164);
+  return parsed?.country !== undefined && !barredTypes.includes(parsed.getType());
+}
 
 /** What a number without a country of its own is counted under; no country is called so. */
 export const NO_COUNTRY = 'unknown';

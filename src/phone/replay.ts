@@ -42,6 +42,7 @@ export function openWindows(
   const counters = new Map<string, { count: number; endsAt: number }>();
   let room = COUNTERS;
   return (request) => {
+    if (request.barred) return 'number_type';
     if (!reaches(countries, request.country)) return 'country';
     const now = request.at.getTime();
     const counted = codeWindows(limits, request).map((window) => {

@@ -8,12 +8,12 @@ import { sql } from '../platform/db.ts';
 import { CallError, call } from '../platform/outgoing.ts';
 import { smsProviders } from './providers/catalogue.ts';
 import type { Handed, Message } from './providers/provider.ts';
-import { expectReports } from './reports.ts';
+import { expectReports, hasNul } from './reports.ts';
 
 /** Attempts without an answer, after which a message may have arrived twice and is not sent a third time. */
 const UNANSWERED = 2;
 
-/** Name of the provider in force. */
+/** Name of the provider in force; `invalid` when the stored one cannot be used: then nothing is sent. */
 export const providerName = (ctx: Ctx): string => String(ctx.settings.get('SMS_PROVIDER')['provider']);
 
 /** A UUID (RFC 9562, version 8) made of a keyed hash: the same message has the same one, also after a crash. */
@@ -34,7 +34,9 @@ async function print(ctx: Ctx, { to, text }: { to: string; text: string }): Prom
 
 async function ask(ctx: Ctx, message: Omit<Message, 'at'>): Promise<Handed> {
   const setting = ctx.settings.get('SMS_PROVIDER');
-  const provider = smsProviders[providerName(ctx)]!;
+  const provider = smsProviders[providerName(ctx)];
+  if (provider === undefined)
+    return { taken: false, again: true, reason: 'the stored setting SMS_PROVIDER is not valid' };
   if (provider.call === undefined || provider.read === undefined) return print(ctx, message);
   try {
     const asked = provider.call(setting as never, { ...message, at: ctx.clock.now() });
@@ -99,7 +101,7 @@ export async function handOver(ctx: Ctx, message: Outgoing): Promise<Attempt> {
   }
   const provider = providerName(ctx);
   const reports =
-    publicUrl !== undefined && smsProviders[provider]!.reports !== undefined
+    publicUrl !== undefined && smsProviders[provider]?.reports !== undefined
       ? `${publicUrl}/v1/sms/reports/${provider}?message=${id}`
       : undefined;
   const handed = await ask(ctx, { id, purpose, to, text, reports });
@@ -108,7 +110,7 @@ export async function handOver(ctx: Ctx, message: Outgoing): Promise<Attempt> {
     await ctx.db.run(sql`
       update sms_message set status = case status when 'sending' then 'sent' else status end,
              reason = case status when 'failed' then reason end,
-             unanswered = unanswered - 1, provider_id = ${handed.id}
+             unanswered = unanswered - 1, provider_id = ${handed.id === null || hasNul(handed.id) ? null : handed.id}
        where id = ${id}`);
     await expectReports(ctx, provider);
     return { state: 'taken', id };

@@ -5,6 +5,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { countedAddress, countHit } from '../platform/throttle.ts';
 import { spendText } from './budget.ts';
+import { NO_COUNTRY, reaches, takesMessages } from './limits.ts';
 import { handOver, uuidOf } from './sms.ts';
 
 const HOUR = 3600;
@@ -16,15 +17,21 @@ export interface Cause {
   readonly ip: string | null;
 }
 
+/** The country of a number, and whether messages go there and to numbers like it. */
+function placeOf(ctx: Ctx, e164: string): { country: string | undefined; reached: boolean } {
+  const country = parsePhoneNumberFromString(e164)?.country;
+  const reached = takesMessages(e164) && reaches(ctx.settings.get('SMS_COUNTRIES'), country ?? NO_COUNTRY);
+  return { country, reached };
+}
+
 /**
  * Whether one may go there: where codes do not go, questions do not either, and an account, a client address and a country
  * have as many of them as they have codes. Anybody can tick a box beside a number that costs.
  * @param about of the message: one that is under way, and tried again, was counted when it began
  */
 export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause, about: string): Promise<boolean> {
-  const country = parsePhoneNumberFromString(e164)?.country;
-  const countries: readonly string[] | null = ctx.settings.get('SMS_COUNTRIES');
-  if (countries !== null && (country === undefined || !countries.includes(country))) return false;
+  const { country, reached } = placeOf(ctx, e164);
+  if (!reached) return false;
   if ((await slotsOf(ctx, e164, about)).underWay !== undefined) return true;
   const budget = ctx.settings.get('SMS_BUDGET');
   const limits = [
@@ -52,6 +59,23 @@ export async function mayText(ctx: Ctx, e164: string, { account, ip }: Cause, ab
   const full = await spendText(ctx, { account, country });
   if (full !== undefined) ctx.log.warn({ scope: full, country }, 'no message is sent: a budget is spent');
   return full === undefined;
+}
+
+/** Warnings of one account. Each follows a number that was proven and lost, so nobody can cause them from outside. */
+const WARNINGS = { count: 3, duration: DAY };
+
+/**
+ * Whether the holder of a number may be warned of what happened to an account. From a budget of its own: whoever took the
+ * account over, or attacks its country, must not be able to use up what the warning needs.
+ * @param about of the message: one that is under way, and tried again, was counted when it began
+ */
+export async function mayWarn(ctx: Ctx, e164: string, account: number, about: string): Promise<boolean> {
+  const { country, reached } = placeOf(ctx, e164);
+  if (!reached) return false;
+  if ((await slotsOf(ctx, e164, about)).underWay !== undefined) return true;
+  const { over } = await countHit(ctx, 'text-warning', String(account), WARNINGS);
+  if (over) ctx.log.warn({ scope: 'text-warning', country }, 'no message is sent: a budget is spent');
+  return !over;
 }
 
 /** Messages to one number about one thing that are kept at a time, and a few more. */

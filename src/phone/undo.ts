@@ -10,7 +10,7 @@ import { sql } from '../platform/db.ts';
 import { enqueueAll, type Task } from '../platform/jobs.ts';
 import { say } from '../platform/language.ts';
 import type { Mailer } from '../platform/mail.ts';
-import { mayText, type sendTextBy } from './texts.ts';
+import { mayWarn, type sendTextBy } from './texts.ts';
 
 const PURPOSE = 'phone_undo';
 
@@ -129,7 +129,7 @@ export function tellPhoneChange({
     };
     if (by === 'text') {
       const text = say(language, { key: row.again ? 'sms.phone_changed' : 'sms.phone_undo', values });
-      if (!(await mayText(ctx, row.phone_e164, { account: row.account, ip: null }, row.id))) return;
+      if (!(await mayWarn(ctx, row.phone_e164, row.account, row.id))) return;
       return sms(ctx, { to: row.phone_e164, text, about: row.id });
     }
     const [subject, body] =

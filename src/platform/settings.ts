@@ -15,7 +15,9 @@ import { decrypt, encrypt } from './secrets.ts';
 export interface Settings {
   /** The value in force: what an operator stored, else the default. */
   get<N extends SettingName>(name: N): SettingValue<N>;
-  /** Reads all settings; a stored value that this version no longer accepts is logged and its default used. */
+  /** Settings whose stored value is not used: this version does not accept it, or a secret in it cannot be decrypted. */
+  invalid(): readonly SettingName[];
+  /** Reads all settings; a stored value that cannot be used is logged by its name, and its `whenInvalid` or default counts. */
   reload(db: Db): Promise<void>;
   /** Reloads when another process has changed something. */
   refresh(db: Db): Promise<void>;
@@ -79,6 +81,15 @@ const opened = (keys: Keys, name: SettingName, value: unknown): unknown =>
       : secret,
   );
 
+/** The same, for what must go on without it: undefined when a secret cannot be decrypted. */
+function openedIfPossible(keys: Keys, name: SettingName, value: unknown): unknown {
+  try {
+    return opened(keys, name, value);
+  } catch {
+    return undefined;
+  }
+}
+
 const hidden = (name: SettingName, value: unknown): unknown => withSecrets(name, value, () => HIDDEN);
 
 /** Host that a connection leads to; undefined: the provider's own. */
@@ -108,23 +119,34 @@ function complaintsAbout(name: SettingName, value: unknown): { path: string[]; d
 /** Settings without a database yet: every setting has its default until `reload`. */
 export function openSettings(log: Logger, keys: Keys): Settings {
   let values = new Map<string, unknown>();
+  let broken: readonly SettingName[] = [];
   let version = -1;
   const read = async (db: Db): Promise<number> =>
     (await db.one<{ version: number }>(sql`select coalesce(max(id), 0)::int as version from setting_change`))!.version;
   const store: Settings = {
     get: (name) => (values.has(name) ? values.get(name) : rows[name]!.fallback) as SettingValue<typeof name>,
+    invalid: () => broken,
     async reload(db) {
       // The version first: a change that lands in between is read again rather than missed.
       const next = await read(db);
       const fresh = new Map<string, unknown>();
+      const unusable: SettingName[] = [];
       for (const { name, value } of await db.rows<Stored>(sql`select name, value from setting`)) {
         if (!isSettingName(name)) continue;
-        const plain = opened(keys, name, value);
+        const plain = openedIfPossible(keys, name, value);
         // The schema alone: how long a pattern takes is asked once, when it is stored.
-        if (validators.get(name)!.Check(plain)) fresh.set(name, plain);
-        else log.error({ setting: name }, 'stored setting is not valid, its default is used');
+        if (validators.get(name)!.Check(plain)) {
+          fresh.set(name, plain);
+          continue;
+        }
+        unusable.push(name);
+        const { whenInvalid } = rows[name]!;
+        if (whenInvalid !== undefined) fresh.set(name, whenInvalid);
+        const instead = whenInvalid === undefined ? 'its default is used' : 'nothing is used in its place';
+        log.error({ setting: name }, `stored setting is not valid, ${instead}`);
       }
       values = fresh;
+      broken = unusable;
       version = next;
     },
     async refresh(db) {
@@ -190,7 +212,7 @@ export async function changeSetting(
     let json: string | null = null;
     if (value !== undefined) {
       const stored = await tx.one<{ value: Values }>(sql`select value from setting where name = ${name}`);
-      const before = opened(ctx.keys, name, stored?.value) as Values | undefined;
+      const before = openedIfPossible(ctx.keys, name, stored?.value) as Values | undefined;
       const { kinds } = rows[name]!;
       // Elsewhere it would be told to whoever names the address, who may not know it.
       const stays =

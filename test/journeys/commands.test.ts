@@ -19,15 +19,16 @@ interface Ran {
   readonly err: string;
 }
 
-const assent = (args: string[], env: Record<string, string> = {}): Promise<Ran> =>
+const assent = (args: string[], env: Record<string, string> = {}, input = ''): Promise<Ran> =>
   new Promise((done) => {
     const secret = 'a secret key of the tests, and of nothing else';
-    execFile(
+    const child = execFile(
       process.execPath,
       ['src/main.ts', ...args],
       { env: { PATH: process.env['PATH'], DATABASE_URL: address, SECRET_KEY: secret, ...env } },
       (error, out, err) => done({ code: error === null ? 0 : Number(error.code), out, err }),
     );
+    child.stdin!.end(input);
   });
 
 describe('commands', () => {
@@ -75,6 +76,22 @@ describe('commands', () => {
       1,
       'Unknown scope everything. Known: settings, outbox, consents, decisions, baskets, privacy, accounts, companies, webhooks, or * for all.\n',
     ]);
+  });
+
+  test('settings set takes a secret from standard input, and shows it to nobody', async () => {
+    const setting = {
+      provider: 'twilio',
+      account_sid: `AC${'0'.repeat(32)}`,
+      auth_token: 'whispered',
+      from: '+15005550006',
+    };
+    const set = await assent(['settings', 'set', 'SMS_PROVIDER', '-'], {}, `${JSON.stringify(setting)}\n`);
+    expect([set.code, JSON.parse(set.out).value]).toEqual([0, { ...setting, auth_token: '********' }]);
+    await kit.ctx.settings.refresh(kit.ctx.db);
+    expect(kit.ctx.settings.get('SMS_PROVIDER')).toEqual(setting);
+    const shown = await assent(['settings', 'list']);
+    expect([shown.code, shown.out.includes('whispered')]).toEqual([0, false]);
+    await assent(['settings', 'reset', 'SMS_PROVIDER']);
   });
 
   test('settings set changes, refuses with the reason, keeps the history', async () => {

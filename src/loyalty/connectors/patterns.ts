@@ -1,27 +1,10 @@
-/** Patterns that settings of connectors share. They know no flags, so letters of either case are spelt out. */
+/** Patterns that settings of connectors share. */
+import { headerNames } from '../../calls.ts';
 
-const eitherCase = (word: string): string =>
-  word.replaceAll(/[a-z]/g, (letter) => `[${letter}${letter.toUpperCase()}]`);
+export { headerValue } from '../../calls.ts';
 
-/** Names of headers, without those that the connection itself sets. */
-export const headerName = `^(?!(${[
-  'host',
-  'connection',
-  'content-length',
-  'transfer-encoding',
-  'keep-alive',
-  'upgrade',
-  'expect',
-  'te',
-  'trailer',
-  'assent-sequence',
-  'idempotency-key',
-]
-  .map(eitherCase)
-  .join('|')})$)[A-Za-z0-9!#$%&'*+.^_\`|~-]{1,100}$`;
-
-/** One line of ASCII: nothing in it can begin another header. */
-export const headerValue = '^[\\t\\x20-\\x7e]*$';
+/** Names of headers, without those that the connection or a connector itself sets. */
+export const headerName = headerNames('assent-sequence', 'idempotency-key');
 
 /** A secret that goes into a header. */
 export const printable = '^[\\x21-\\x7e]+$';

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
 import Type, { type Static } from 'typebox';
-import { fill, type HttpCall, jsonOf, signedHeaders } from '../../calls.ts';
+import { fill, type HttpCall, headerNames, headerValue, jsonOf, signedHeaders } from '../../calls.ts';
 import { codeOf, type Message, objectOf, provider, type Report, refused, unreadable } from './provider.ts';
 
 /** Seconds that a report's time may be off: what is older may be somebody's recording. */
@@ -13,11 +13,10 @@ const schema = Type.Object(
     // No user and password in it, which would be shown.
     url: Type.String({ pattern: '^https?://[^\\s/?#@{}\\\\]+([/?][^\\s#]*)?$', maxLength: 2000 }),
     headers: Type.Optional(
-      Type.Record(
-        Type.String({ pattern: '^[A-Za-z0-9-]{1,100}$' }),
-        Type.String({ maxLength: 2000, pattern: '^[^\\r\\n]*$' }),
-        { additionalProperties: false, maxProperties: 30 },
-      ),
+      Type.Record(Type.String({ pattern: headerNames() }), Type.String({ maxLength: 2000, pattern: headerValue }), {
+        additionalProperties: false,
+        maxProperties: 30,
+      }),
     ),
     /** How values are put into the body: inside quotes of JSON, or as values of a form. */
     format: Type.Optional(Type.Enum(['json', 'form'])),
