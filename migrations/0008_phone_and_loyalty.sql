@@ -91,6 +91,8 @@ create table loyalty_member (
   check_at timestamptz,
   -- The provider that was told, or may have been: name and connection. What was delivered to another counts for nothing.
   connector text,
+  -- Where that is, without what of a member is told there.
+  place text,
   delivered_sum bytea,
   delivered_at timestamptz,
   -- What the provider told us.
@@ -102,7 +104,7 @@ create table loyalty_member (
   card_at timestamptz,
   tier_at timestamptz,
   points_at timestamptz,
-  -- The connector that told it: another one's is not shown.
+  -- The place of the provider that told it: another one's is not shown.
   told_by text
 );
 create index loyalty_member_due on loyalty_member (next_at) where status = 'waiting';
@@ -110,6 +112,15 @@ create index loyalty_member_check on loyalty_member (check_at) where check_at is
 create index loyalty_member_parked on loyalty_member (account) where status = 'parked';
 create index loyalty_member_claimed on loyalty_member (claimed_until) where claimed_until is not null;
 create index loyalty_member_waiting on loyalty_member (waiting_since) where status = 'waiting';
+
+-- Providers that know an account, or may, besides the present one: when it is erased, somebody has to erase it there by
+-- hand. No foreign key, for the same reason.
+create table loyalty_left (
+  account bigint not null,
+  place text not null,
+  left_at timestamptz not null default now(),
+  primary key (account, place)
+);
 
 -- Shared by all processes: a provider that is down is asked by one of them at a time.
 create table loyalty_breaker (
@@ -146,7 +157,9 @@ create table loyalty_sweep (
   compared bigint not null default 0,
   repaired bigint not null default 0,
   failed bigint not null default 0,
-  finished_at timestamptz
+  finished_at timestamptz,
+  -- When the last one that finished began: what changed before is known to be there.
+  complete_from timestamptz
 );
 
 -- Triggers and not calls: whatever writes an account or a consent, today or in a later release, is noticed in the same
@@ -180,8 +193,9 @@ end $$;
 -- Also while no connector is configured: whoever was told of an account has to hear that it was erased, once there is one.
 create function loyalty_account_removed() returns trigger language plpgsql as $$
 begin
+  -- The sums too: they have no salt, so whoever guesses a person could see that it was this one.
   update loyalty_member set card_number = null, tier = null, points = null, told_at = null,
-         card_at = null, tier_at = null, points_at = null, told_by = null
+         card_at = null, tier_at = null, points_at = null, told_by = null, delivered_sum = null, request_sum = null
    where account in (select id from old_rows);
   if loyalty_follows() then
     insert into loyalty_mark (account) select id from old_rows;
@@ -202,6 +216,17 @@ begin
   return null;
 end $$;
 
+-- Whoever writes it down: the provider of before is not forgotten about.
+create function loyalty_place_changed() returns trigger language plpgsql as $$
+begin
+  insert into loyalty_left (account, place) values (old.account, old.place) on conflict do nothing;
+  delete from loyalty_left where account = new.account and place = new.place;
+  return null;
+end $$;
+
+create trigger loyalty_moved after update of place on loyalty_member
+  for each row when (old.place is not null and old.place is distinct from new.place)
+  execute function loyalty_place_changed();
 create trigger loyalty_changed after update on account
   referencing old table as old_rows new table as new_rows for each statement execute function loyalty_account_changed();
 create trigger loyalty_added after insert on account

@@ -67,7 +67,7 @@ const encoders: Readonly<Record<Encoding, (text: string) => string>> = {
   form: encodeURIComponent,
   url: encodeURIComponent,
   // Of a header: nothing that could begin another one, or that none can hold.
-  none: (text) => text.replaceAll(/[^\t\x20-\x7e]/g, ' '),
+  none: (text) => text.replaceAll(/[^\t\x20-\x7e\x80-\xff]/g, ' '),
 };
 
 /**

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { HttpAnswer } from '../calls.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { CallError, call } from '../platform/outgoing.ts';
-import { readBreaker } from './breaker.ts';
+import { aboutEverybody, readBreaker } from './breaker.ts';
 import type { Shown } from './connectors/connector.ts';
 import type { Provider } from './members.ts';
 
@@ -60,12 +60,10 @@ interface Trouble {
   readonly after: number;
 }
 
-const everybody = new Set([401, 403, 429, 502, 503, 504]);
-
 function troubleOf({ status, headers }: HttpAnswer, trouble: string): Trouble {
   const seconds = Number(headers['retry-after']);
   const after = Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds * 1000, 2 * LONGEST) : 0;
-  return { trouble, wide: everybody.has(status), after };
+  return { trouble, wide: aboutEverybody.has(status), after };
 }
 
 async function askOne(

@@ -5,6 +5,9 @@
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 
+/** Statuses that are about the provider and not about an account: it lets nobody in, is busy or down. */
+export const aboutEverybody: ReadonlySet<number> = new Set([401, 403, 429, 502, 503, 504]);
+
 /** Failures in a row that open it. */
 const FAILURES = 5;
 /** Of so many accounts, where a failure may be about one account alone. */

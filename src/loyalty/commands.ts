@@ -35,15 +35,21 @@ async function showStatus(ctx: Ctx, { print }: Terminal, { json }: Json): Promis
   const status = await loyaltyStatus(ctx);
   if (json) return print(status);
   const { connector, noticed, waiting, parked, parked_reason, oldest_seconds, breaker, attempts } = status;
+  const { by_hand, not_followed } = status;
   const oldest = oldest_seconds === null ? '' : `, the oldest change ${oldest_seconds} s old`;
   const counts = Object.entries(attempts).map(([outcome, count]) => `${count} ${outcome}`);
   print(`connector  ${connector}`);
   print(`waiting    ${waiting}${oldest}${noticed === 0 ? '' : `, and ${noticed} changes not taken up yet`}`);
   print(`parked     ${parked}${parked_reason === null ? '' : `, most often: ${parked_reason}`}`);
   print(`attempts   ${counts.length === 0 ? 'none' : counts.join(', ')}`);
+  if (by_hand > 0) print(`by hand    ${by_hand} erased here that a former provider may know: see loyalty parked`);
+  if (not_followed !== null)
+    print(
+      `missing    changes between ${not_followed.from} and ${not_followed.to} were not followed: run loyalty reconcile`,
+    );
   print(
-    breaker.open
-      ? `breaker    open since ${breaker.since}, asks again at ${breaker.until}: ${breaker.reason}`
+    breaker.state !== 'closed'
+      ? `breaker    ${breaker.open ? `open since ${breaker.since}, asks again at ${breaker.until}` : 'half-open, will be tried with the next change'}: ${breaker.reason}`
       : `breaker    closed${breaker.failures === 0 ? '' : `, ${breaker.failures} failures in a row: ${breaker.reason}`}`,
   );
 }

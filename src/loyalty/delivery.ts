@@ -9,7 +9,7 @@ import { sql } from '../platform/db.ts';
 import type { Payload, Task } from '../platform/jobs.ts';
 import { sha256 } from '../platform/keys.ts';
 import { CallError, call } from '../platform/outgoing.ts';
-import { holdBreaker } from './breaker.ts';
+import { aboutEverybody, holdBreaker } from './breaker.ts';
 import type { Attempt, Member, Shown, Verdict } from './connectors/connector.ts';
 import { leaseFrom } from './dispatch.ts';
 import { configured, type Provider, readMembers, sumOf, sumOfMember } from './members.ts';
@@ -24,9 +24,9 @@ const goneSum = sha256('forgotten');
 /** Takes the account if the claim of the job still stands. */
 async function begin(ctx: Ctx, provider: Provider, payload: Payload): Promise<Work | undefined> {
   const begun = ctx.clock.now();
-  const claim = leaseFrom(ctx, begun);
   const account = Number(payload['account']);
   const probe = payload['probe'] === 1;
+  const claim = leaseFrom(ctx, begun, probe);
   const row = await ctx.db.one<Omit<Work, 'provider' | 'account' | 'claim' | 'probe' | 'begun'>>(sql`
     update loyalty_member set claimed_until = ${claim}
      where account = ${account} and claimed_until = ${new Date(Number(payload['claim']))}
@@ -56,21 +56,22 @@ async function prepare(ctx: Ctx, work: Work, sum: Buffer): Promise<Request | und
   const same = work.request_key !== null && work.request_sum?.equals(sum) === true;
   const key = same ? work.request_key : randomUUID();
   const at = ctx.clock.now();
+  // The account is held: of one that is being erased at this moment no sum is written down.
   const row = await ctx.db.one<{ sequence: number }>(sql`
+    with held as materialized (select id from account where id = ${work.account} for key share)
     update loyalty_member
-       set request_key = ${key}, request_sum = ${sum},
+       set request_key = ${key},
+           request_sum = case when ${sum.equals(goneSum)} or exists (select from held) then ${sum}::bytea end,
            request_sequence = case when ${same} then request_sequence else marks + 1 end,
            marks = case when ${same} then marks else marks + 1 end,
            check_at = coalesce(check_at, ${new Date(at.getTime() + LATE)}),
            delivered_sum = case when connector = ${work.provider.id} then delivered_sum end,
-           connector = ${work.provider.id}
+           connector = ${work.provider.id}, place = ${work.provider.place}
      where account = ${work.account} and claimed_until = ${work.claim} returning request_sequence as sequence`);
   // A number of its own for each content; a change that is noticed in between makes the sum differ from what is stored.
   return row && { key, sequence: row.sequence, at, marks: same ? work.marks : work.marks + 1 };
 }
 
-/** Statuses that are about the provider and not about the account. */
-const everybody = new Set([401, 403, 429, 502, 503, 504]);
 /** Statuses of a provider that is there, and has this account in hand. */
 const busy = new Set([408, 409, 423, 425]);
 
@@ -85,7 +86,7 @@ const notNow = ({ status }: HttpAnswer, { again, after }: { again: string; after
   kind: 'again',
   reason: again,
   after,
-  about: everybody.has(status) ? 'all' : busy.has(status) ? 'one' : 'any',
+  about: aboutEverybody.has(status) ? 'all' : busy.has(status) ? 'one' : 'any',
   doubtful: false,
 });
 
@@ -124,6 +125,20 @@ const callFor = (work: Work, member: Member | undefined, attempt: Attempt): Http
     : connector.put(setting as never, member, attempt);
 };
 
+/**
+ * A failure of the one that asks whether the provider is back, if the provider has words about this account all the same:
+ * then it is this account that fails, and its attempts count. Else bad records alone would keep it waiting for ever.
+ */
+async function blame(ctx: Ctx, { provider, account, probe }: Work, outcome: Outcome): Promise<Outcome> {
+  if (!probe || outcome.kind !== 'again' || outcome.about !== 'any') return outcome;
+  const { connector, setting } = provider;
+  const asked = worded(ctx, () => connector.ask(setting as never, account));
+  // One that cannot be asked may be down all the same: it is left alone longer, but not for ever.
+  if (asked === null || asked === undefined) return { ...outcome, counts: true };
+  const there = await ask(ctx, asked, (answer) => !('again' in connector.known(setting as never, answer)));
+  return there === true ? { ...outcome, about: 'one' } : outcome;
+}
+
 async function deliver(ctx: Ctx, work: Work): Promise<void> {
   const { provider, account } = work;
   const member = (await readMembers(ctx, [account])).get(account);
@@ -148,7 +163,7 @@ async function deliver(ctx: Ctx, work: Work): Promise<void> {
     (member && provider.connector.otherwise?.(provider.setting as never, member, request, answer)) ?? null;
   const first = await ask(ctx, asked, (answer) => elsewhere(answer) ?? judged(answer));
   const outcome = 'url' in first ? await ask(ctx, first, judged) : first;
-  return settle(ctx, work, outcome, request.marks);
+  return settle(ctx, work, await blame(ctx, work, outcome), request.marks);
 }
 
 /** Whether the provider has what it should have: an attempt without an answer may have arrived after a later one. */
@@ -166,7 +181,9 @@ async function check(ctx: Ctx, work: Work): Promise<void> {
   const member = (await readMembers(ctx, [account])).get(account);
   if (member === undefined)
     return settle(ctx, work, found.shown === null ? { kind: 'nobody' } : { kind: 'differs', asked: true });
-  const equal = found.shown !== null && sumOf(found.shown).equals(sumOfMember(provider, member));
+  // Its delivery will say that there are no words for it.
+  const sum = worded(ctx, () => sumOfMember(provider, member));
+  const equal = found.shown !== null && sum?.equals(sumOf(found.shown)) === true;
   return settle(ctx, work, equal ? { kind: 'equal' } : { kind: 'differs', asked: true });
 }
 

@@ -14,7 +14,7 @@ const MOST = 5000;
 const CLAIMS = 128;
 /** How long a planned delivery may wait for a worker: all others may each use up the longest LOYALTY_TIMEOUT before it. */
 const PATIENCE = 900_000;
-/** Calls that a delivery makes at most, one after the other. */
+/** Calls that a delivery makes at most, one after the other; one more when it asks whether the provider is back. */
 const CALLS = 2;
 /** What a delivery needs besides the provider's answer, in milliseconds. */
 const MARGIN = 30_000;
@@ -26,8 +26,8 @@ const MARGIN = 30_000;
 const laneOf = (account: number): number => Math.imul(account, 0x9e3779b1) >>> 29;
 
 /** Until when a delivery that begins now is the only one at its account; then its process is taken for dead. */
-export const leaseFrom = (ctx: Ctx, now: Date): Date =>
-  new Date(now.getTime() + CALLS * ctx.settings.get('LOYALTY_TIMEOUT') * 1000 + MARGIN);
+export const leaseFrom = (ctx: Ctx, now: Date, probe: boolean): Date =>
+  new Date(now.getTime() + (CALLS + Number(probe)) * ctx.settings.get('LOYALTY_TIMEOUT') * 1000 + MARGIN);
 
 /** Accounts with changes wait from now on. One that was parked gets a new chance: it may be what was wanted. */
 const takeMarks = (ctx: Ctx, now: Date): Promise<number> =>

@@ -14,6 +14,8 @@ export interface Provider {
   readonly setting: Readonly<Record<string, unknown>>;
   /** Name and connection without its secrets: what was delivered elsewhere counts for nothing here. */
   readonly id: string;
+  /** Where its members are, in words for operators: name, host and connection. Outlives changes of what is told. */
+  readonly place: string;
 }
 
 /** JSON with its keys in order: one text for one value. */
@@ -24,15 +26,21 @@ const canonical = (value: unknown): string =>
       : inner,
   );
 
+const short = (value: unknown): string => sha256(canonical(value)).toString('hex', 0, 6);
+
+const hostOf = (url: unknown): string => (typeof url === 'string' && URL.canParse(url) ? new URL(url).host : '-');
+
 /** The provider in force; undefined when there is none. */
 export function configured(ctx: Ctx): Provider | undefined {
   const setting = ctx.settings.get('CUSTOMER_LOYALTY_CARD_SERVICE');
   const name = String(setting['connector']);
   if (!Object.hasOwn(loyaltyConnectors, name)) return undefined;
   const connector = loyaltyConnectors[name]!;
-  const open = Object.entries(setting).filter(([property]) => !connector.secrets.includes(property));
-  const id = `${name} ${sha256(canonical(Object.fromEntries(open))).toString('hex', 0, 6)}`;
-  return { name, connector, setting, id };
+  const part = (wanted: (property: string) => boolean): object =>
+    Object.fromEntries(Object.entries(setting).filter(([property]) => wanted(property)));
+  const id = `${name} ${short(part((property) => !connector.secrets.includes(property)))}`;
+  const connection = short(part((property) => connector.connection.includes(property)));
+  return { name, connector, setting, id, place: `${name} ${hostOf(setting['url'])} ${connection}` };
 }
 
 /** SHA-256 of what is shown: two that are equal show the same. */
@@ -93,20 +101,22 @@ export async function redeliver(ctx: Ctx, accounts: readonly number[]): Promise<
 
 /**
  * Notes that the provider was seen to have what it should have, without it having been told. Accounts that wait or are
- * parked keep doing so.
+ * parked keep doing so. Of one that was erased no sum is kept.
  * @param seen the sums of what it has
  */
 export async function noteSeen(
   ctx: Ctx,
-  { id }: Provider,
+  { id, place }: Provider,
   seen: readonly { readonly account: number; readonly sum: Buffer }[],
 ): Promise<void> {
   const now = ctx.clock.now();
   await ctx.db.run(sql`
-    insert into loyalty_member as m (account, status, next_at, connector, delivered_sum)
-    select account, 'settled', ${now}, ${id}, sum
+    insert into loyalty_member as m (account, status, next_at, connector, place, delivered_sum)
+    select account, 'settled', ${now}, ${id}, ${place},
+           case when exists (select from account a where a.id = s.account) then sum end
       from unnest(${seen.map(({ account }) => account)}::bigint[], ${seen.map(({ sum }) => sum)}::bytea[]) as s (account, sum)
      order by account
-    on conflict (account) do update set connector = excluded.connector, delivered_sum = excluded.delivered_sum
+    on conflict (account) do update
+       set connector = excluded.connector, place = excluded.place, delivered_sum = excluded.delivered_sum
      where m.status = 'settled' and m.claimed_until is null`);
 }

@@ -17,6 +17,7 @@ import {
   type TakeOver,
   takeAll,
 } from './comparing.ts';
+import { gapOf } from './gaps.ts';
 import { configured, noteSeen, type Provider, redeliver } from './members.ts';
 
 /** Accounts of one step: its repairs and the place are one transaction. */
@@ -133,11 +134,16 @@ const keepPlace = (ctx: Ctx, { id }: Provider, now: Sweep, before: Sweep): Promi
            repaired = repaired + ${now.repaired - before.repaired}, failed = failed + ${now.failed - before.failed}
      where connector = ${id}`);
 
-/** Where to begin: behind the last account of a sweep that did not finish, else a new one. @returns null: at the first */
-async function beginAt(ctx: Ctx, { id }: Provider, restart: boolean): Promise<{ after: number; since: Date } | null> {
+/**
+ * Where to begin: behind the last account of a sweep that did not finish, unless changes were missed since; else a new
+ * one. @returns null: at the first
+ */
+async function beginAt(ctx: Ctx, provider: Provider, restart: boolean): Promise<{ after: number; since: Date } | null> {
+  const { id } = provider;
   const row = await ctx.db.one<{ after: number; since: Date }>(sql`
     select after, started_at as since from loyalty_sweep where connector = ${id} and finished_at is null and after > 0`);
-  if (row !== undefined && !restart) return row;
+  const gap = row === undefined || restart ? undefined : await gapOf(ctx, provider);
+  if (row !== undefined && !restart && (gap === undefined || gap.to < row.since)) return row;
   await ctx.db.run(sql`
     insert into loyalty_sweep (connector, started_at) values (${id}, ${ctx.clock.now()})
     on conflict (connector) do update
@@ -171,7 +177,8 @@ async function sweepFrom(ctx: Ctx, provider: Provider, options: SweepOptions): P
   };
   await walk(ctx, provider, sweep, options);
   if (place && sweep.finished)
-    await ctx.db.run(sql`update loyalty_sweep set finished_at = ${ctx.clock.now()} where connector = ${provider.id}`);
+    await ctx.db.run(sql`
+      update loyalty_sweep set finished_at = ${ctx.clock.now()}, complete_from = started_at where connector = ${provider.id}`);
   return sweep;
 }
 

@@ -41,6 +41,8 @@ export interface Again {
   readonly about: 'all' | 'any' | 'one';
   /** It may have done it all the same, and may yet. */
   readonly doubtful: boolean;
+  /** An attempt of this account, although nobody knows whether the provider is there. */
+  readonly counts?: boolean;
 }
 
 export type Outcome =
@@ -85,9 +87,9 @@ interface Circumstances {
 
 const later = (now: Date, seconds: number): Date => new Date(now.getTime() + seconds * 1000);
 
-/** Once more, or parked: attempts count while others get through. */
+/** Once more, or parked: attempts count while others get through, or the provider is known to be there. */
 function afterAgain(work: Work, row: Now, again: Again, { now, open, limit }: Circumstances): Next {
-  const counts = again.about !== 'all' && open === null;
+  const counts = again.counts === true || (again.about !== 'all' && open === null);
   const attempts = work.attempts + (counts ? 1 : 0);
   const planned = later(now, again.after ?? jitter(schedule[Math.min(work.attempts, schedule.length - 1)]!));
   const parked = counts && attempts >= limit;
@@ -99,7 +101,8 @@ function afterAgain(work: Work, row: Now, again: Again, { now, open, limit }: Ci
     attempts,
     reason: again.reason,
     keep: true,
-    check_at: row.status !== 'waiting' ? null : again.doubtful ? later(now, LATE / 1000) : work.check_at,
+    // Also of one that was dropped: what may yet arrive is looked at.
+    check_at: again.doubtful ? later(now, LATE / 1000) : work.check_at,
   };
 }
 
@@ -204,7 +207,8 @@ async function write(ctx: Ctx, account: number, next: Next | undefined, outcome:
            request_key = case when ${next.keep} then request_key end,
            request_sum = case when ${next.keep} then request_sum end,
            request_sequence = case when ${next.keep} then request_sequence end,
-           delivered_sum = case when ${unknown} then null else coalesce(${sum}, delivered_sum) end,
+           delivered_sum = case when ${unknown} or not exists (select from account a where a.id = ${account}) then null
+                                else coalesce(${sum}, delivered_sum) end,
            delivered_at = case when ${sum}::bytea is null then delivered_at else ${ctx.clock.now()} end
      where account = ${account}`);
 }

@@ -2,6 +2,7 @@
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import type { Gauge } from '../platform/metrics.ts';
+import { type Gap, gapOf } from './gaps.ts';
 import { configured } from './members.ts';
 
 export interface LoyaltyStatus {
@@ -16,7 +17,14 @@ export interface LoyaltyStatus {
   readonly parked_reason: string | null;
   /** Age of the oldest change that waits, in seconds; null: none does. */
   readonly oldest_seconds: number | null;
+  /** Erased accounts that a former provider may still know. */
+  readonly by_hand: number;
+  /** Changes in between may be missing at the provider, until a sweep; null: none are. */
+  readonly not_followed: { readonly from: string; readonly to: string } | null;
   readonly breaker: {
+    /** `half_open`: it was open, and nothing is due with which to ask; the next delivery asks. */
+    readonly state: 'closed' | 'open' | 'half_open';
+    /** Its state is `open`. */
     readonly open: boolean;
     readonly failures: number;
     readonly since: string | null;
@@ -33,6 +41,8 @@ interface Row {
   readonly parked: number;
   readonly parked_reason: string | null;
   readonly oldest: Date | null;
+  readonly by_hand: number;
+  readonly due: boolean;
   readonly failures: number | null;
   readonly opened_at: Date | null;
   readonly open_until: Date | null;
@@ -40,20 +50,37 @@ interface Row {
   readonly attempts: Record<string, number> | null;
 }
 
-/** Everything in one statement. */
+/** Nobody can ask whether it is back until something is to be delivered: that is no fault to be mended. */
+function breakerState({ opened_at, open_until, due }: Row, now: Date): LoyaltyStatus['breaker']['state'] {
+  if (opened_at === null) return 'closed';
+  return due || (open_until !== null && open_until > now) ? 'open' : 'half_open';
+}
+
+const inWords = (gap: Gap | undefined): LoyaltyStatus['not_followed'] =>
+  gap === undefined ? null : { from: gap.from.toISOString(), to: gap.to.toISOString() };
+
+/** How it stands at this moment. */
 export async function loyaltyStatus(ctx: Ctx): Promise<LoyaltyStatus> {
-  const connector = configured(ctx)?.name ?? 'none';
+  const provider = configured(ctx);
+  const connector = provider?.name ?? 'none';
+  const now = ctx.clock.now();
   const row = await ctx.db.one<Row>(sql`
     select (select count(*) from loyalty_mark) as noticed, w.waiting, w.oldest,
            (select count(*) from loyalty_member where status = 'parked') as parked,
            (select mode() within group (order by reason) from loyalty_member where status = 'parked') as parked_reason,
+           (select count(distinct account) from loyalty_left l
+             where not exists (select from account a where a.id = l.account)) as by_hand,
+           exists (select from loyalty_mark)
+             or exists (select from loyalty_member where status = 'waiting' and next_at <= ${now})
+             or exists (select from loyalty_member where status = 'settled' and check_at <= ${now}) as due,
            b.failures, b.opened_at, b.open_until, b.reason,
            (select jsonb_object_agg(outcome, count order by outcome) from loyalty_attempt where connector = ${connector})
              as attempts
       from (select count(*) as waiting, min(waiting_since) as oldest from loyalty_member where status = 'waiting') w
       left join loyalty_breaker b on b.connector = ${connector}`);
   const { noticed, waiting, parked, parked_reason, oldest, failures, opened_at, open_until, reason, attempts } = row!;
-  const age = oldest === null ? null : Math.max(0, Math.round((ctx.clock.now().getTime() - oldest.getTime()) / 1000));
+  const age = oldest === null ? null : Math.max(0, Math.round((now.getTime() - oldest.getTime()) / 1000));
+  const state = breakerState(row!, now);
   return {
     connector,
     noticed,
@@ -61,8 +88,11 @@ export async function loyaltyStatus(ctx: Ctx): Promise<LoyaltyStatus> {
     parked,
     parked_reason,
     oldest_seconds: age,
+    by_hand: row!.by_hand,
+    not_followed: provider === undefined ? null : inWords(await gapOf(ctx, provider)),
     breaker: {
-      open: opened_at !== null,
+      state,
+      open: state === 'open',
       failures: failures ?? 0,
       since: opened_at?.toISOString() ?? null,
       until: open_until?.toISOString() ?? null,
@@ -117,10 +147,15 @@ export interface LoyaltyFinding {
 /** What the doctor has to say; the first is how it is as a whole. */
 export async function loyaltyFindings(ctx: Ctx): Promise<LoyaltyFinding[]> {
   const provider = configured(ctx);
-  if (provider === undefined) return [{ ok: true, detail: 'no connector: nobody is told' }];
-  const { waiting, parked, parked_reason, oldest_seconds, breaker } = await loyaltyStatus(ctx);
+  const { waiting, parked, parked_reason, oldest_seconds, by_hand, not_followed, breaker } = await loyaltyStatus(ctx);
   const wrong: LoyaltyFinding[] = [];
   const bad = (detail: string, remedy: string): void => void wrong.push({ ok: false, detail, remedy });
+  if (by_hand > 0)
+    bad(
+      `${accounts(by_hand)} erased here may still be known to a former provider`,
+      'Erase what this names there by hand: npm run assent -- loyalty parked; then: npm run assent -- loyalty drop',
+    );
+  if (provider === undefined) return wrong.length > 0 ? wrong : [{ ok: true, detail: 'no connector: nobody is told' }];
   if (breaker.open)
     bad(
       `the provider is left alone since ${breaker.since}: ${breaker.reason}`,
@@ -136,11 +171,17 @@ export async function loyaltyFindings(ctx: Ctx): Promise<LoyaltyFinding[]> {
       `${accounts(parked)} could not be delivered, most often: ${parked_reason}`,
       'Put right what is named, then: npm run assent -- loyalty retry --all (or give a change up with loyalty drop)',
     );
+  if (not_followed !== null)
+    bad(
+      `changes between ${not_followed.from} and ${not_followed.to} were not followed`,
+      'Nobody noticed them while no connector was set: npm run assent -- loyalty reconcile',
+    );
   const never = await neverDelivered(ctx, provider.id);
   if (never > 0)
     bad(
       `${provider.name} was never told of ${accounts(never)}`,
       'Accounts from before the connector was set: npm run assent -- loyalty reconcile',
     );
-  return wrong.length > 0 ? wrong : [{ ok: true, detail: `connector ${provider.name}, ${waiting} waiting` }];
+  const half = breaker.state === 'half_open' ? '; its last answers were failures, the next change is tried' : '';
+  return wrong.length > 0 ? wrong : [{ ok: true, detail: `connector ${provider.name}, ${waiting} waiting${half}` }];
 }

@@ -3,7 +3,7 @@ import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { prepared, sql } from '../platform/db.ts';
 import type { Taken, Told } from './connectors/connector.ts';
-import type { Provider } from './members.ts';
+import { configured, type Provider } from './members.ts';
 
 /** The loyalty part of a profile. */
 export interface LoyaltyPart {
@@ -81,7 +81,7 @@ const save = `
  * Takes in a message of the provider: once, whatever how often it comes; older news never replace newer ones.
  * @returns how many of the accounts it names are ours; undefined for a message that was taken in before
  */
-export function takeIn(root: Ctx, { name }: Provider, { id, told }: Taken): Promise<number | undefined> {
+export function takeIn(root: Ctx, { name, place }: Provider, { id, told }: Taken): Promise<number | undefined> {
   return transaction(root, async (ctx) => {
     const now = ctx.clock.now();
     const first = await ctx.db.run(sql`
@@ -89,7 +89,7 @@ export function takeIn(root: Ctx, { name }: Provider, { id, told }: Taken): Prom
     if (first === 0) return undefined;
     const news = newest(told);
     if (news.length === 0) return 0;
-    const ours = await ctx.db.run(prepared(save, JSON.stringify(news), now, name));
+    const ours = await ctx.db.run(prepared(save, JSON.stringify(news), now, place));
     // How many, not which: who shops where is nobody's to read in a log.
     if (ours < news.length)
       ctx.log.info(
@@ -104,11 +104,12 @@ export function takeIn(root: Ctx, { name }: Provider, { id, told }: Taken): Prom
 export const sweepLoyaltyMessages = (ctx: Ctx): Promise<number> =>
   ctx.db.run(sql`delete from loyalty_message where at < ${ctx.clock.now()}::timestamptz - interval '8 days'`);
 
-/** The connector in force. */
-const connectorName = (ctx: Ctx): string => String(ctx.settings.get('CUSTOMER_LOYALTY_CARD_SERVICE')['connector']);
+/** Where the provider in force has its members: another tenant of the same connector told of other cards. */
+const presentPlace = (ctx: Ctx): string => configured(ctx)?.place ?? 'none';
 
 /** Whether there is a provider that may tell us things. */
-export const hasProvider = (ctx: Ctx): boolean => connectorName(ctx) !== 'none';
+export const hasProvider = (ctx: Ctx): boolean =>
+  String(ctx.settings.get('CUSTOMER_LOYALTY_CARD_SERVICE')['connector']) !== 'none';
 
 interface PartRow extends LoyaltyPart {
   readonly account: number;
@@ -119,7 +120,7 @@ export const toldOf = batched<number, LoyaltyPart | undefined>({
   async run(ctx, accounts) {
     const rows = await ctx.db.rows<PartRow>(sql`
       select account, card_number, tier, points::float8 as points from loyalty_member
-       where account = any (${accounts}::bigint[]) and told_by = ${connectorName(ctx)}`);
+       where account = any (${accounts}::bigint[]) and told_by = ${presentPlace(ctx)}`);
     const parts = new Map(rows.map(({ account, ...part }) => [account, part]));
     return accounts.map((account) => parts.get(account));
   },
@@ -136,7 +137,7 @@ export interface LoyaltyStanding extends LoyaltyPart {
 export async function loyaltyStanding(ctx: Ctx, account: number): Promise<LoyaltyStanding | null> {
   const row = await ctx.db.one<Omit<LoyaltyStanding, 'delivered_at'> & { delivered_at: Date | null }>(sql`
     select t.card_number, t.tier, t.points::float8 as points, m.delivered_at, m.status, m.reason
-      from loyalty_member m left join loyalty_member t on t.account = m.account and t.told_by = ${connectorName(ctx)}
+      from loyalty_member m left join loyalty_member t on t.account = m.account and t.told_by = ${presentPlace(ctx)}
      where m.account = ${account}`);
   return row === undefined ? null : { ...row, delivered_at: row.delivered_at?.toISOString() ?? null };
 }

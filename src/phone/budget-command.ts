@@ -17,7 +17,7 @@ interface Terminal {
 
 interface Options {
   readonly limits?: Partial<SmsBudget>;
-  readonly countries?: readonly string[] | null;
+  readonly countries?: readonly string[] | 'all';
   readonly days: number;
   readonly json?: boolean;
 }
@@ -66,9 +66,9 @@ function readLimits(text: string): Partial<SmsBudget> {
   return value;
 }
 
-/** `TR,NL`, or `all`. */
-function readCountries(text: string): readonly string[] | null {
-  if (text === 'all') return null;
+/** `TR,NL`, or `all`, which stays a word: the library would make an empty text of null. */
+function readCountries(text: string): readonly string[] | 'all' {
+  if (text === 'all') return text;
   const countries = text.split(',').map((country) => country.trim());
   const wrong = countries.find((country) => !/^[A-Z]{2}$/.test(country));
   if (wrong !== undefined)
@@ -115,7 +115,7 @@ async function compareBudgets(ctx: Ctx, options: Omit<Options, 'json'>): Promise
   const reached = ctx.settings.get('SMS_COUNTRIES');
   const countries = {
     in_force: reached,
-    proposed: options.countries === undefined ? reached : options.countries,
+    proposed: options.countries === undefined ? reached : options.countries === 'all' ? null : options.countries,
   };
   const to = ctx.clock.now();
   const from = new Date(to.getTime() - options.days * DAY);

@@ -105,13 +105,14 @@ export const reaches = (countries: readonly string[] | null, country: string): b
 const barredTypes: readonly (string | undefined)[] = ['PREMIUM_RATE', 'SHARED_COST', 'UAN', 'VOICEMAIL', 'PAGER'];
 
 /**
- * Whether messages go to numbers like this one at all, whatever SMS_COUNTRIES says. Not to those of no country either:
- * these are satellites and other networks without a place, where a message costs many times as much.
+ * Whether messages go to numbers like this one at all, whatever SMS_COUNTRIES says. Not to satellites and other networks
+ * without a place either, where a message costs many times as much. A new range that the metadata does not know yet is
+ * no such number, though it may have no country when several share its calling code.
  * @param e164 a number, in E.164
  */
 export function takesMessages(e164: string): boolean {
   const parsed = parsePhoneNumberFromString(e164);
-  return parsed?.country !== undefined && !barredTypes.includes(parsed.getType());
+  return parsed !== undefined && !parsed.isNonGeographic() && !barredTypes.includes(parsed.getType());
 }
 
 /** What a number without a country of its own is counted under; no country is called so. */

@@ -12,6 +12,7 @@ const START = Date.parse('2027-03-01T00:00:00Z');
 const none: Limits = {
   pair_gap: 0,
   number_hour: null,
+  number_day: null,
   account_day: null,
   address_hour: null,
   country_day: null,
@@ -29,6 +30,7 @@ function asked(ms: number, more: Partial<LoggedRequest> = {}): LoggedRequest {
     number: `number ${people}`,
     address: `address ${people}`,
     country: 'TR',
+    barred: false,
     newcomer: false,
     proven: false,
     ...more,
@@ -65,6 +67,17 @@ test('each limit counts what it is named after, and no other', () => {
     undefined,
   ]);
   expect(outcomes(twice({ number: 'n' }), { number_hour: 1 })).toEqual([undefined, 'number_hour']);
+  const [early, late] = [asked(0, { number: 'n' }), asked(DAY - 1, { number: 'n' })];
+  expect(outcomes([early, late, { ...early, at: new Date(START + DAY) }], { number_day: 1 })).toEqual([
+    undefined,
+    'number_day',
+    undefined,
+  ]);
+  // Whatever the limits and countries, and for nothing that others could have had.
+  expect(outcomes([asked(0, { barred: true }), asked(1)], { country_day: 1 }, ['TR'])).toEqual([
+    'number_type',
+    undefined,
+  ]);
   expect(outcomes(twice({ account: 'a' }), { account_day: 1 })).toEqual([undefined, 'account_day']);
   expect(outcomes(twice({ address: 'i' }), { address_hour: 1 })).toEqual([undefined, 'address_hour']);
   expect(outcomes([asked(0), asked(1, { country: 'NL' }), asked(2)], { country_day: 1 })).toEqual([
@@ -142,10 +155,12 @@ beforeAll(async () => {
 });
 afterAll(() => kit.close());
 
-const number = (i: number): string => `+90532100000${i}`;
+/** The last one costs extra. */
+const number = (i: number): string => (i === 3 ? '+909001234567' : `+90532100000${i}`);
 const limit = (max: number): fc.Arbitrary<number | null> => fc.option(fc.integer({ min: 1, max }), { freq: 3 });
 const anyLimits = fc.record({
   number_hour: limit(3),
+  number_day: limit(4),
   account_day: limit(5),
   address_hour: limit(4),
   country_day: limit(8),
@@ -175,7 +190,7 @@ const logged = async (): Promise<Logged[]> =>
   (
     await kit.rows<Omit<Logged, 'account'> & { account: number }>(
       `select at, account, encode(number, 'hex') as number, encode(address, 'hex') as address, country, newcomer,
-              proven_at is not null as proven, refused_by from sms_request order by id`,
+              proven_at is not null as proven, refused_by = 'number_type' is true as barred, refused_by from sms_request order by id`,
     )
   ).map((row) => ({ ...row, account: String(row.account) }));
 
@@ -217,7 +232,9 @@ test('replaying the log of what was decided, under the limits it was decided by,
       }
       const log = await logged();
       // Each is in the log, as what the caller was told.
-      const told = log.map(({ refused_by: by }) => (by === null ? null : by === 'country' ? 'invalid' : 'throttled'));
+      const told = log.map(({ refused_by: by }) =>
+        by === null ? null : by === 'country' || by === 'number_type' ? 'invalid' : 'throttled',
+      );
       expect(told).toEqual(live);
       const decide = openWindows(limitsOf(limits, gap), countries);
       expect(log.map((request) => decide(request) ?? null)).toEqual(log.map(({ refused_by: by }) => by));
@@ -235,7 +252,9 @@ test('replaying the log of what was decided, under the limits it was decided by,
     'installation_day',
     'newcomers_country',
     'newcomers_installation',
+    'number_day',
     'number_hour',
+    'number_type',
     'pair_gap',
     'sent',
   ]);
@@ -260,7 +279,7 @@ test('requests are forgotten after eight days, counters when they are over', asy
   time += 1;
   await sweepBudgets(kit.ctx);
   expect(await kit.rows('select at from sms_request')).toEqual([{ at: new Date(time - 1) }]);
-  expect(await kit.rows('select count(*)::int as n from sms_budget')).toEqual([{ n: 6 }]);
+  expect(await kit.rows('select count(*)::int as n from sms_budget')).toEqual([{ n: 7 }]);
   time += DAY + 1;
   await sweepBudgets(kit.ctx);
   expect(await kit.rows('select scope from sms_budget')).toEqual([]);
@@ -300,6 +319,7 @@ test('a share and a limit that were stored before they existed have their defaul
     account_day: 1,
     address_hour: 2,
     country_day: 3,
+    number_day: 10,
     installation_day: 10_000,
     newcomers_share: 0.5,
     pair_gap: 30,

@@ -12,6 +12,7 @@ const LOYALTY = '/users/profile-with-loyalty/';
 const DAY = 86_400_000;
 const none = {
   number_hour: null,
+  number_day: null,
   account_day: null,
   address_hour: null,
   country_day: null,
@@ -281,6 +282,51 @@ describe('under attack', () => {
     expect((await ask(known[5]!, { phone: '05321234598' })).status).toBe(202);
   });
 
+  test('a number has a limit of its own for the day', async () => {
+    const [one, two] = await knownCustomers(2);
+    await set('SMS_BUDGET', { ...none, number_day: 2 });
+    const phone = turkish();
+    const replies = [];
+    for (const client of [one!, two!, one!]) {
+      replies.push((await ask(client, { phone })).status);
+      kit.advance(2 * 3_600_000);
+    }
+    expect(replies).toEqual([202, 202, 429]);
+    expect(await log()).toEqual({ number_day: 1, sent: 2 });
+    expect((await ask(one!, { phone: turkish() })).status).toBe(202);
+    kit.advance(DAY);
+    expect((await ask(two!, { phone })).status).toBe(202);
+  });
+
+  test('numbers that cost extra, that nobody reads, or that are of no country get neither codes nor questions', async () => {
+    const [ada] = await knownCustomers(1);
+    await set('DOUBLE_OPT_IN', ['sms']);
+    // Premium, shared cost, company-wide, voicemail, pager, two of satellites.
+    const numbers = [
+      ...['+909001234567', '+33810123456', '+904441444', '+41860123456789', '+447640123456'],
+      ...['+870773111632', '+881612345678'],
+    ];
+    for (const phone of numbers) {
+      const { status, body } = await ask(ada!, { phone });
+      expect([phone, status, JSON.parse(body)]).toEqual([
+        phone,
+        400,
+        { phone: ['Codes are not sent to numbers of this kind.'] },
+      ]);
+      await kit.signUp({ phone, sms_allowed: true });
+    }
+    expect(await recipients()).toEqual([]);
+    expect(await log()).toEqual({ number_type: 7 });
+    expect(await kit.rows('select * from sms_budget')).toEqual([]);
+    expect(await kit.rows('select country, count(*)::int from sms_request group by 1 order by 1')).toEqual([
+      { country: 'CH', count: 1 },
+      { country: 'FR', count: 1 },
+      { country: 'GB', count: 1 },
+      { country: 'TR', count: 2 },
+      { country: 'unknown', count: 2 },
+    ]);
+  });
+
   test('an IPv6 network counts as one address', async () => {
     const [one] = await knownCustomers(1);
     await set('SMS_BUDGET', { ...none, address_hour: 2 });
@@ -521,8 +567,8 @@ describe('the dry run', () => {
     ]);
     const [, ...lines] = out.trimEnd().split('\n');
     expect(lines.slice(0, 16)).toEqual([
-      'in force  number_hour none, account_day none, address_hour none, country_day 16, installation_day none, newcomers_share 0.5; to all countries',
-      'proposed  number_hour none, account_day none, address_hour none, country_day 5, installation_day none, newcomers_share 0.5; to TR',
+      'in force  number_hour none, account_day none, address_hour none, country_day 16, number_day none, installation_day none, newcomers_share 0.5; to all countries',
+      'proposed  number_hour none, account_day none, address_hour none, country_day 5, number_day none, installation_day none, newcomers_share 0.5; to TR',
       '',
       '                              as it was  in force  proposed',
       'requests                             12        12        12',
@@ -556,6 +602,21 @@ describe('the dry run', () => {
     expect(proposed).toMatchObject({ requests: 2, sent: 1, refused: { account_day: 1 } });
   });
 
+  test('a number of a kind that gets no codes gets none under any limits; one’s day can be tried out', async () => {
+    const [ada] = await knownCustomers(1);
+    await kit.rows(
+      `insert into sms_request (at, account, number, address, country, newcomer, refused_by)
+       select now() - interval '1 day' + after * interval '1 hour', $1, '\\x01', '\\x02', 'TR', false,
+              case after when 3 then 'number_type' end from generate_series(1, 3) as a (after)`,
+      ada!.id,
+    );
+    const { out } = await assent('--limits', '{"number_day":1}', '--countries', 'all', '--json');
+    const { happened, in_force, proposed, countries } = JSON.parse(out);
+    expect(countries.proposed).toBe(null);
+    for (const report of [happened, in_force]) expect(report).toMatchObject({ sent: 2, refused: { number_type: 1 } });
+    expect(proposed).toMatchObject({ sent: 1, refused: { number_type: 1, number_day: 1 } });
+  });
+
   test('without requests it says so, and the days can be fewer', async () => {
     expect(await assent()).toEqual({ code: 0, out: '', err: 'No code was asked for in that time.\n' });
     await week();
@@ -567,7 +628,7 @@ describe('the dry run', () => {
     [['--limits', '[5]'], 'It must be a JSON object, like {"country_day":500}.'],
     [
       ['--limits', '{"country_week":5}'],
-      'There is no limit called country_week. Known: number_hour, account_day, address_hour, country_day, installation_day, newcomers_share.',
+      'There is no limit called country_week. Known: number_hour, account_day, address_hour, country_day, number_day, installation_day, newcomers_share.',
     ],
     [['--limits', '{"country_day":0}'], 'country_day must be a whole number from 1, or null for no limit.'],
     [['--limits', '{"newcomers_share":2}'], 'newcomers_share must be a number from 0 to 1.'],

@@ -5,6 +5,7 @@ import { createAccount } from '../../src/accounts/accounts.ts';
 import type { Finding, Sweep } from '../../src/loyalty/comparing.ts';
 import { dispatchLoyalty } from '../../src/loyalty/dispatch.ts';
 import { reconcile, type SweepOptions } from '../../src/loyalty/reconcile.ts';
+import { loyaltyFindings, loyaltyStatus } from '../../src/loyalty/state.ts';
 import { transaction } from '../../src/platform/ctx.ts';
 import { takeOver } from '../../src/profile/take-over.ts';
 import { type FakeProvider, fakeProvider } from '../fake-provider.ts';
@@ -597,6 +598,42 @@ describe('reconcile', () => {
       ],
     });
     expect(await state()).toEqual(before);
+  });
+
+  test('what changed while no connector was set is pointed out until a sweep that began afterwards has finished', async () => {
+    await connect();
+    const ids = await people(41);
+    await deliver();
+    const missing = async (): Promise<unknown[]> => {
+      const details = (await loyaltyFindings(kit.ctx)).map(({ detail }) => detail);
+      return [(await loyaltyStatus(kit.ctx)).not_followed, details.filter((detail) => detail.includes('not followed'))];
+    };
+    expect(await missing()).toEqual([null, []]);
+    // One that was begun before says nothing about what is changed now.
+    await sweep();
+    const stop = new AbortController();
+    await sweep({ signal: stop.signal, progress: () => stop.abort() });
+    kit.advance(1000);
+    await kit.set('CUSTOMER_LOYALTY_CARD_SERVICE', { connector: 'none' });
+    const from = kit.ctx.clock.now().toISOString().slice(0, 16);
+    kit.advance(60_000);
+    await kit.rows("update account set last_name = 'Kaya' where id = $1", ids[0]);
+    expect(await missing()).toEqual([null, []]);
+    await connect();
+    const to = kit.ctx.clock.now().toISOString().slice(0, 16);
+    kit.advance(1000);
+    await deliver();
+    expect(members.get(ids[0]!)).toMatchObject({ last_name: 'Yılmaz' });
+    const [gap, [detail]] = (await missing()) as [{ from: string; to: string }, string[]];
+    expect([gap.from.slice(0, 16), gap.to.slice(0, 16)]).toEqual([from, to]);
+    expect(detail).toBe(`changes between ${gap.from} and ${gap.to} were not followed`);
+    expect(await sweep({ dryRun: true })).toMatchObject({ differing: 1 });
+    expect((await missing())[0]).toEqual(gap);
+    // It does not go on behind accounts that changed since.
+    expect(await sweep()).toMatchObject({ resumed_after: null, differing: 1, repaired: 1, finished: true });
+    await deliver();
+    expect(members.get(ids[0]!)).toMatchObject({ last_name: 'Kaya' });
+    expect(await missing()).toEqual([null, []]);
   });
 
   test('of two at once the second is not begun; a dry run may look beside it', async () => {

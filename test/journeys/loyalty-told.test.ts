@@ -375,6 +375,18 @@ describe('showing', () => {
     expect(await part()).toEqual({ card_number: null, tier: 'Silver', points: 1 });
   });
 
+  test('what another tenant of the same connector told is not shown; other fields are the same tenant', async () => {
+    await told();
+    await configure({ ...SETTING, fields: { mail: 'email', first: 'first_name' } });
+    expect(await part()).toEqual(gold);
+    await configure({ ...SETTING, url: 'http://127.0.0.1:9/tenant-2/{account}' });
+    expect(await part()).toBeUndefined();
+    const operator = await kit.apiKey('accounts');
+    expect((await operator('GET', `/v1/accounts/${ada.id}`)).body.loyalty).toMatchObject({ tier: null, points: null });
+    await configure(SETTING);
+    expect(await part()).toEqual(gold);
+  });
+
   test('operators see how an account stands', async () => {
     const operator = await kit.apiKey('accounts');
     const seen = async (): Promise<unknown> => (await operator('GET', `/v1/accounts/${ada.id}`)).body.loyalty;

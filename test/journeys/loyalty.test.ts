@@ -2,13 +2,16 @@
 import { execFile } from 'node:child_process';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createHttp } from '../../src/app.ts';
 import { importConsents } from '../../src/consent/transfer/import.ts';
 import { afterFailure, type Breaker, type Trouble } from '../../src/loyalty/breaker.ts';
+import { loyaltyConnectors } from '../../src/loyalty/connectors/catalogue.ts';
 import { deliverLoyalty } from '../../src/loyalty/delivery.ts';
 import { dispatchLoyalty } from '../../src/loyalty/dispatch.ts';
 import { configured, noteSeen, readMembers, redeliver, sumOfMember } from '../../src/loyalty/members.ts';
+import { dropChanges, listParked } from '../../src/loyalty/parked.ts';
+import { loyaltyFindings, loyaltyStatus } from '../../src/loyalty/state.ts';
 import { Failure } from '../../src/platform/failure.ts';
 import { type Client, createKit, type Kit, PASSWORD, type Send } from '../kit.ts';
 
@@ -34,6 +37,8 @@ let members: Map<number, Record<string, unknown>>;
 let keys: Set<string>;
 let effects: number;
 let deed: Deed;
+/** What it answers to questions instead of what it has. */
+let blind: number | undefined;
 
 const well: Deed = (_request, response, commit) => {
   commit();
@@ -79,6 +84,7 @@ beforeAll(async () => {
       const method = request.method!;
       if (method === 'GET') {
         const known = members.get(account);
+        if (blind !== undefined) return void response.writeHead(blind).end();
         response.writeHead(known === undefined ? 404 : 200).end(JSON.stringify(known));
         return;
       }
@@ -117,7 +123,10 @@ beforeEach(async () => {
   keys = new Set();
   effects = 0;
   deed = well;
+  blind = undefined;
   await kit.rows('delete from loyalty_mark');
+  await kit.rows('delete from loyalty_left');
+  await kit.rows('delete from loyalty_sweep');
   await kit.rows('delete from loyalty_member');
   await kit.rows('delete from loyalty_breaker');
   await kit.rows('delete from loyalty_attempt');
@@ -400,6 +409,68 @@ describe('an erased account', () => {
     expect(await rowOf(ada.id)).toBe(undefined);
   });
 
+  test('that another provider was told of is named until it was erased there by hand', async () => {
+    const ada = await known();
+    const there = { ...setting(), url: `${base}/other/{account}` };
+    await kit.set('CUSTOMER_LOYALTY_CARD_SERVICE', there);
+    const place = configured(kit.ctx)!.place;
+    await patch(ada, { first_name: 'Grace' });
+    await calm();
+    // Told in other words, it is the same provider.
+    await kit.set('CUSTOMER_LOYALTY_CARD_SERVICE', { ...there, fields: { mail: 'email' } });
+    await patch(ada, { email_allowed: true });
+    await calm();
+    await kit.set('CUSTOMER_LOYALTY_CARD_SERVICE', setting());
+    expect(await listParked(kit.ctx)).toEqual([]);
+    await api('POST', '/v1/erasures', { body: { account: ada.id } });
+    await calm();
+    expect([members.has(ada.id), await rowOf(ada.id)]).toEqual([false, undefined]);
+    expect(await listParked(kit.ctx)).toEqual([
+      {
+        account: ada.id,
+        attempts: 0,
+        since: expect.any(String),
+        reason: `${place}: the account was erased, and this provider was told of it before: erase it there by hand, then drop it here`,
+      },
+    ]);
+    expect((await loyaltyFindings(kit.ctx)).map(({ detail }) => detail)).toContain(
+      '1 account erased here may still be known to a former provider',
+    );
+    // Nothing else of what is left over is a fault while nobody is to be told.
+    await kit.set('CUSTOMER_LOYALTY_CARD_SERVICE', { connector: 'none' });
+    await kit.rows("insert into loyalty_member (account, status, next_at) values (900000001, 'parked', now())");
+    expect((await loyaltyFindings(kit.ctx)).map(({ detail }) => detail)).toEqual([
+      '1 account erased here may still be known to a former provider',
+    ]);
+    await kit.rows('delete from loyalty_member');
+    expect(await assent(['loyalty', 'drop', String(ada.id)])).toMatchObject({ code: 0, out: `dropped: ${ada.id}\n` });
+    expect([await listParked(kit.ctx), (await loyaltyStatus(kit.ctx)).by_hand]).toEqual([[], 0]);
+  });
+
+  test('leaves no sum of what was told behind, also when a call was under way', async () => {
+    const ada = await known();
+    const sums = (): Promise<unknown[]> =>
+      kit.rows('select delivered_sum, request_sum from loyalty_member where account = $1', ada.id);
+    expect(await sums()).toEqual([{ delivered_sum: expect.any(Buffer), request_sum: null }]);
+    await patch(ada, { first_name: 'Grace' });
+    let erased: unknown[] | undefined;
+    let under: unknown[] | undefined;
+    deed = (request, response, commit) =>
+      void (async () => {
+        under = await sums();
+        await api('POST', '/v1/erasures', { body: { account: ada.id } });
+        erased = await sums();
+        well(request, response, commit);
+      })();
+    await turn();
+    expect(under).toEqual([{ delivered_sum: expect.any(Buffer), request_sum: expect.any(Buffer) }]);
+    expect(erased).toEqual([{ delivered_sum: null, request_sum: null }]);
+    expect(await sums()).toEqual([{ delivered_sum: null, request_sum: null }]);
+    deed = well;
+    await calm();
+    expect([members.has(ada.id), await rowOf(ada.id)]).toEqual([false, undefined]);
+  });
+
   test('is not missed while no connector is configured', async () => {
     const ada = await known();
     await kit.set('CUSTOMER_LOYALTY_CARD_SERVICE', { connector: 'none' });
@@ -582,6 +653,7 @@ describe('a provider that does not do what it should', () => {
     await kit.set('LOYALTY_ATTEMPTS', 3);
     const customers = [await known(), await known(), await known()];
     deed = answering(500);
+    blind = 500;
     for (const client of customers) await patch(client, { first_name: 'Grace' });
     for (let probes = 0; probes < 15; probes += 1) {
       await turn();
@@ -597,6 +669,73 @@ describe('a provider that does not do what it should', () => {
       kit.advance(301_000);
     }
     for (const { id } of customers) expect(members.get(id)).toMatchObject({ name: { first: 'Grace' } });
+  });
+
+  test.each([
+    ['answers questions about them', {}],
+    ['cannot be asked', { read: 'none' }],
+  ])(
+    'fails for three records alone and %s: they are parked after their attempts, and nothing stays open',
+    async (_how, more) => {
+      await kit.set('LOYALTY_ATTEMPTS', 3);
+      await kit.set('CUSTOMER_LOYALTY_CARD_SERVICE', { ...setting(), ...more });
+      const customers = [await known(), await known(), await known()];
+      deed = answering(500);
+      for (const client of customers) await patch(client, { first_name: 'Bad' });
+      for (let times = 0; times < 15; times += 1) {
+        await calm();
+        kit.advance(4_000_000);
+      }
+      expect(await kit.rows('select status, attempts, reason from loyalty_member')).toEqual(
+        customers.map(() => ({ status: 'parked', attempts: 3, reason: 'HTTP 500' })),
+      );
+      expect((await loyaltyStatus(kit.ctx)).breaker).toMatchObject({ state: 'half_open', open: false });
+    },
+  );
+
+  test('was left alone and nothing is due: that is half-open and no finding, and the next change closes it', async () => {
+    const ada = await known();
+    await kit.rows(
+      "insert into loyalty_breaker (connector, failures, opened_at, open_until, reason) values ('http', 5, $1, $2, 'HTTP 503')",
+      kit.ctx.clock.now(),
+      new Date(kit.ctx.clock.now().getTime() + 15_000),
+    );
+    const open = async (): Promise<string[]> => {
+      const { text } = await kit.send('GET', '/metrics');
+      const line = /^assent_loyalty_breaker_open.*$/m.exec(text)![0];
+      const details = (await loyaltyFindings(kit.ctx)).map(({ detail }) => detail);
+      return [line.slice(-1), (await loyaltyStatus(kit.ctx)).breaker.state, details[0]!.replace(/ since .*:/, ':')];
+    };
+    expect(await open()).toEqual(['1', 'open', 'the provider is left alone: HTTP 503']);
+    kit.advance(16_000);
+    expect((await open()).slice(0, 2)).toEqual(['0', 'half_open']);
+    expect(await loyaltyFindings(kit.ctx)).not.toContainEqual(
+      expect.objectContaining({ detail: expect.stringContaining('left alone') }),
+    );
+    // A command goes by the clock of the machine.
+    await kit.rows("update loyalty_breaker set open_until = '2000-01-01'");
+    expect((await assent(['loyalty', 'status'])).out).toContain(
+      'breaker    half-open, will be tried with the next change: HTTP 503\n',
+    );
+    await patch(ada, { first_name: 'Grace' });
+    expect((await open()).slice(0, 2)).toEqual(['1', 'open']);
+    await calm();
+    expect((await loyaltyStatus(kit.ctx)).breaker.state).toBe('closed');
+  });
+
+  test('has an account for which there are no words any more when it is looked at: it is parked, and no job fails', async () => {
+    const ada = await known();
+    await kit.rows("update loyalty_member set check_at = '2000-01-01' where account = $1", ada.id);
+    const { http } = loyaltyConnectors;
+    const shows = vi.spyOn(http!, 'shows').mockImplementation(() => {
+      throw new Error('no words');
+    });
+    await calm();
+    shows.mockRestore();
+    expect(await rowOf(ada.id)).toMatchObject({
+      status: 'parked',
+      reason: 'the connector cannot put this account into words: see the log',
+    });
   });
 
   test('cuts the connection of one account: that may be about the account, so the others are asked as ever', async () => {
@@ -716,6 +855,31 @@ describe('an operator', () => {
     expect(members.get(bora.id)).toMatchObject({ name: { first: 'Bad', last: 'Hopper' } });
   });
 
+  test('gives up a change whose call is under way: what it may still do is looked at', async () => {
+    const ada = await known();
+    await kit.set('LOYALTY_TIMEOUT', 1);
+    let late: (() => void) | undefined;
+    deed = (_request, _response, commit) => {
+      void dropChanges(kit.ctx, [ada.id]);
+      late = commit;
+    };
+    await patch(ada, { first_name: 'Late' });
+    await turn();
+    await kit.set('LOYALTY_TIMEOUT', 10);
+    expect(await rowOf(ada.id)).toMatchObject({ status: 'settled' });
+    late!();
+    // Meanwhile it was taken back, and the provider is not told of that.
+    await kit.rows("update account set first_name = 'Ada' where id = $1", ada.id);
+    await kit.rows('delete from loyalty_mark');
+    deed = well;
+    kit.advance(61_000);
+    await calm();
+    expect(members.get(ada.id)).toMatchObject({ name: { first: 'Ada' } });
+    expect(await kit.rows('select status, check_at from loyalty_member')).toEqual([
+      { status: 'settled', check_at: null },
+    ]);
+  });
+
   test('can try the connection, and a provider that answers is asked again at once', async () => {
     await kit.rows(
       `insert into loyalty_breaker (connector, failures, opened_at, open_until, reason) values ('http', 5, now(), now() + interval '1 day', 'HTTP 503')`,
@@ -749,7 +913,7 @@ describe('an operator', () => {
     await patch(ada, { first_name: 'Bad' });
     await calm();
     await kit.rows(
-      `insert into loyalty_breaker (connector, failures, opened_at, open_until, reason) values ('http', 5, '2026-01-02T03:04:05Z', '2026-01-02T03:05:05Z', 'HTTP 401')
+      `insert into loyalty_breaker (connector, failures, opened_at, open_until, reason) values ('http', 5, '2026-01-02T03:04:05Z', '2126-01-02T03:05:05Z', 'HTTP 401')
        on conflict (connector) do update set failures = 5, opened_at = excluded.opened_at, open_until = excluded.open_until, reason = excluded.reason`,
     );
     const { text } = await kit.send('GET', '/metrics');

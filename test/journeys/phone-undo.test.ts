@@ -459,6 +459,40 @@ test('a number where messages do not go is not texted, and the mail is sent all 
   expect(heading(await kit.send('POST', await linkTo(ada.email), { form: '' }))).toEqual(BACK);
 });
 
+test('the warning comes though every budget of account, country and installation is used up, three times a day', async () => {
+  const ada = await kit.signUp();
+  const old = [newNumber(), newNumber(), newNumber(), newNumber()];
+  await prove(ada, old[0]!);
+  await kit.set('SMS_BUDGET', {
+    ...{ number_hour: null, account_day: 1, address_hour: 1, country_day: 1, installation_day: 1 },
+    newcomers_share: 0,
+  });
+  const { mayText } = await import('../../src/phone/texts.ts');
+  const cause = { account: ada.id, ip: null };
+  for (const about of ['one', 'two']) await mayText(kit.ctx, newNumber(), cause, about);
+  expect(await mayText(kit.ctx, newNumber(), cause, 'three')).toBe(false);
+  for (const [i, number] of old.entries()) {
+    if (i > 0)
+      await kit.rows(
+        'update account set phone = $2, phone_e164 = $2, phone_verified_at = now() where id = $1',
+        ada.id,
+        number,
+      );
+    await ada.send('PATCH', PROFILE, { body: { phone: null } });
+    expect([i, (await linksTo(number)).length]).toEqual([i, i < 3 ? 1 : 0]);
+  }
+  // The mail address hears of each.
+  expect(await linksTo(ada.email)).toHaveLength(4);
+  kit.advance(86_400_000);
+  await kit.rows(
+    'update account set phone = $2, phone_e164 = $2, phone_verified_at = now() where id = $1',
+    ada.id,
+    old[3],
+  );
+  await ada.send('PATCH', PROFILE, { body: { phone: null } });
+  expect(await linksTo(old[3]!)).toHaveLength(1);
+});
+
 test('links are forgotten a month after their end', async () => {
   const ada = await kit.signUp();
   await prove(ada, newNumber());

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createHttp } from '../../src/app.ts';
+import { createHttp, crews } from '../../src/app.ts';
 import { basic, signedHeaders } from '../../src/calls.ts';
 import { twilioSignature } from '../../src/phone/providers/twilio.ts';
 import { mayText, sendTextBy } from '../../src/phone/texts.ts';
@@ -75,6 +75,7 @@ beforeAll(async () => {
   await kit.set('THROTTLING_SETTINGS', { login: null, register: null, 'profile-update': null, otp: null });
   await kit.set('SMS_BUDGET', {
     number_hour: null,
+    number_day: null,
     account_day: null,
     address_hour: null,
     country_day: null,
@@ -414,6 +415,18 @@ describe('delivery reports', () => {
     expect(refusal(await report(body))).toEqual(nobody);
   });
 
+  test('that name what no message can be called are passed over', async () => {
+    for (const id of ['g-1\0', '\0']) expect((await report({ id, state: 'delivered' })).status).toBe(200);
+    expect(await state()).toEqual([{ status: 'sent', reason: null, ended: false }]);
+    await kit.rows('delete from sms_message');
+    answer = says(200, { message: { id: 'g\0' } });
+    await asking();
+    await kit.jobs();
+    expect(await kit.rows('select status, provider_id from sms_message')).toEqual([
+      { status: 'sent', provider_id: null },
+    ]);
+  });
+
   test('end the repeating of a message whose answer got lost', async () => {
     await kit.rows('delete from sms_message');
     received = [];
@@ -498,7 +511,12 @@ test('Netgsm: codes by their own road, other texts by the usual one, and reports
   });
   await later();
   expect(received[2]!.path).toBe('/sms/rest/v2/report');
-  expect(JSON.parse(received[2]!.body)).toEqual({ jobids: ['2202', '2201'], pagenumber: 0, pagesize: 100 });
+  const question = JSON.parse(received[2]!.body);
+  expect({ ...question, jobids: question.jobids.sort() }).toEqual({
+    jobids: ['2201', '2202'],
+    pagenumber: 0,
+    pagesize: 100,
+  });
   const states = (): Promise<unknown[]> => kit.rows('select provider_id, status, reason from sms_message order by 1');
   expect(await states()).toEqual([
     { provider_id: '2201', status: 'delivered', reason: null },
@@ -509,6 +527,54 @@ test('Netgsm: codes by their own road, other texts by the usual one, and reports
   expect(JSON.parse(received[3]!.body).jobids).toEqual(['2202']);
   expect((await states())[1]).toEqual({ provider_id: '2202', status: 'failed', reason: 'status 3, error 102' });
   expect(await planned('check_sms')).toEqual([]);
+});
+
+test('of more messages than one question holds, each has its turn: the longest unasked first, and soon', async () => {
+  await kit.set('SMS_PROVIDER', netgsm());
+  answer = says(200, { code: '00', jobs: [] });
+  const now = kit.ctx.clock.now();
+  await kit.rows(
+    `insert into sms_message (id, purpose, provider, provider_id, status, created_at)
+     select gen_random_uuid(), 'code', 'netgsm', n, 'sent', $1::timestamptz - n * interval '1 minute'
+       from generate_series(1, 150) n`,
+    now,
+  );
+  const { expectReports } = await import('../../src/phone/reports.ts');
+  await expectReports(kit.ctx, 'netgsm');
+  const asked = (): number[] =>
+    (JSON.parse(received.at(-1)!.body).jobids as string[]).map(Number).sort((a, b) => a - b);
+  const from = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  await later();
+  expect(asked()).toEqual(from(51, 150));
+  expect(await planned('check_sms')).toMatchObject([{ delay: expect.toSatisfy((delay: number) => delay <= 120) }]);
+  kit.advance(60_000);
+  await later();
+  expect(asked()).toEqual([...from(1, 50), ...asked().filter((n) => n > 50)]);
+  expect(received).toHaveLength(2);
+});
+
+test('codes of many accounts take sixteen lanes at most, those of one always the same', async () => {
+  const { planCode } = await import('../../src/phone/verification.ts');
+  const lanes = async (): Promise<string[]> =>
+    (
+      await kit.rows<{ name: string }>(
+        `select q.queue_name as name from graphile_worker._private_jobs j
+           join graphile_worker._private_job_queues q on q.id = j.job_queue_id order by j.id`,
+      )
+    ).map(({ name }) => name);
+  for (let account = 1; account <= 200; account++) await planCode(kit.ctx, account);
+  const first = await lanes();
+  expect([first.length, new Set(first).size]).toEqual([200, 16]);
+  for (const name of first) expect(name).toMatch(/^sms:([0-9]|1[0-5])$/);
+  await kit.rows('delete from graphile_worker._private_jobs');
+  for (let account = 1; account <= 200; account++) await planCode(kit.ctx, account, 5);
+  expect(await lanes()).toEqual(first);
+});
+
+test('codes wait for no mail: no job that mails is done by those who send codes', () => {
+  expect(crews.messengers.tasks).toEqual(['send_code', 'check_sms']);
+  expect(crews.writers.tasks).toEqual(['ask_to_confirm', 'send_preference_link', 'tell_phone_change']);
+  expect(crews.messengers.concurrency + crews.writers.concurrency).toBe(8);
 });
 
 describe('other texts', () => {
@@ -636,6 +702,53 @@ describe('secrets of a provider', () => {
   });
 });
 
+describe('a stored provider that cannot be used', () => {
+  const REASON = 'the stored setting SMS_PROVIDER is not valid';
+  const stored = (change: string): Promise<unknown> =>
+    kit.rows(`update setting set value = ${change} where name = 'SMS_PROVIDER'`);
+  const broken: [string, string][] = [
+    ['of a release that knew another one', `'{"provider":"pigeon"}'`],
+    ['with a secret under another key', `jsonb_set(value, '{secret,encrypted}', '"AAAA"')`],
+  ];
+
+  test.each(broken)(
+    '%s: nothing is sent and no code is printed, and it is repaired by setting it',
+    async (_, change) => {
+      await stored(change);
+      await kit.rows('delete from console_message');
+      const before = kit.logged.length;
+      await kit.ctx.settings.reload(kit.ctx.db);
+      expect(kit.ctx.settings.invalid()).toEqual(['SMS_PROVIDER']);
+      expect(kit.logged.slice(before).filter((line) => line.includes('"setting":"SMS_PROVIDER"'))).toHaveLength(1);
+      const { client, phone } = await asking();
+      await kit.jobs();
+      expect([received, await kit.outbox('sms')]).toEqual([[], []]);
+      expect(await messages()).toEqual([{ status: 'sending', attempts: 1, unanswered: 0, reason: REASON }]);
+      const operator = await kit.operator();
+      const tested = await operator.send('POST', '/v1/sms/test', { body: { to: '+905321112233' } });
+      expect(tested.body).toMatchObject({ taken: false, reason: REASON });
+      for (const provider of ['invalid', 'http'])
+        expect((await kit.send('POST', `/v1/sms/reports/${provider}`, { body: {} })).status).toBe(404);
+      // What cannot be read cannot be kept.
+      const kept = { ...ours(), secret: '********' };
+      expect((await operator.send('PUT', '/v1/settings/SMS_PROVIDER', { body: { value: kept } })).status).toBe(400);
+      expect((await operator.send('PUT', '/v1/settings/SMS_PROVIDER', { body: { value: ours() } })).status).toBe(200);
+      await kit.ctx.settings.refresh(kit.ctx.db);
+      expect(kit.ctx.settings.invalid()).toEqual([]);
+      await later();
+      expect((await client.send('PATCH', LOYALTY, { body: { phone, code: codeIn(received[0]!.body) } })).status).toBe(
+        200,
+      );
+    },
+  );
+
+  test('is no choice of operators', async () => {
+    const operator = await kit.operator();
+    const value = { provider: 'invalid' };
+    expect((await operator.send('PUT', '/v1/settings/SMS_PROVIDER', { body: { value } })).status).toBe(400);
+  });
+});
+
 describe('a test message', () => {
   const tested = (): Promise<unknown[]> => kit.rows('select id, purpose, account, status, reason from sms_message');
 
@@ -706,6 +819,31 @@ describe('on the command line', () => {
     expect([code, JSON.parse(out).value.secret, out.includes('the secret of')]).toEqual([0, '********', false]);
   });
 
+  test('doctor names a setting that cannot be used, commands work all the same, and reset repairs it', async () => {
+    await kit.rows(
+      `update setting set value = jsonb_set(value, '{secret,encrypted}', '"AAAA"') where name = 'SMS_PROVIDER'`,
+    );
+    const of = async (names: string[]): Promise<unknown[]> =>
+      JSON.parse((await assent(['doctor', '--json'])).out).filter(({ name }: { name: string }) => names.includes(name));
+    expect(await of(['settings', 'sms'])).toEqual([
+      {
+        name: 'settings',
+        ok: false,
+        detail: 'not valid as they are stored, or with a secret that cannot be decrypted: SMS_PROVIDER',
+        remedy: 'Set each again, or: npm run assent -- settings reset NAME',
+      },
+      {
+        name: 'sms',
+        ok: false,
+        detail: 'the stored setting SMS_PROVIDER is not valid: nothing is sent',
+        remedy: `Set it again: npm run assent -- settings set SMS_PROVIDER '{"provider":…}'`,
+      },
+    ]);
+    expect((await assent(['settings', 'get', 'SMS_PROVIDER'])).code).toBe(0);
+    expect((await assent(['settings', 'reset', 'SMS_PROVIDER'])).code).toBe(0);
+    expect(await of(['settings'])).toEqual([]);
+  });
+
   test('doctor names the provider, and what most messages of the last hour failed of', async () => {
     const sms = async (): Promise<unknown> =>
       JSON.parse((await assent(['doctor', '--json'])).out).find(({ name }: { name: string }) => name === 'sms');
@@ -720,11 +858,18 @@ describe('on the command line', () => {
     await add('sent', null, 2);
     await add('failed', 'HTTP 500', 2);
     await add('sending', 'HTTP 500', 5);
-    expect(await sms()).toEqual({
+    const fine = {
       name: 'sms',
       ok: true,
       detail: 'provider http, 4 messages in the last hour, 2 of them failed',
+    };
+    expect(await sms()).toEqual({
+      ...fine,
+      remedy: 'Codes go to every country: name those of your customers in SMS_COUNTRIES, so that others cost nothing.',
     });
+    await kit.set('SMS_COUNTRIES', ['TR']);
+    expect(await sms()).toEqual(fine);
+    await kit.set('SMS_COUNTRIES', null);
     await add('failed', 'code 30005', 3);
     expect(await sms()).toEqual({
       name: 'sms',

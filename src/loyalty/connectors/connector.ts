@@ -83,6 +83,8 @@ export interface LoyaltyConnector<S extends TObject = TObject> {
   readonly schema: S;
   /** Properties that are encrypted at rest and never shown again. */
   readonly secrets: readonly string[];
+  /** Properties that say where members are: with other values it is another provider, which knows nobody. */
+  readonly connection: readonly string[];
   /** The part of a member that is told to the provider: what changes outside it is no change. */
   readonly shows: (setting: Static<S>, member: Member) => Shown;
   /** Makes or changes the member at the provider. */

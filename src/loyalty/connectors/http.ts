@@ -108,6 +108,8 @@ export const http = connector({
   label: 'HTTP: any provider by template',
   schema,
   secrets: ['secret', 'signing_secret', 'incoming_secret'],
+  // A header may name the tenant.
+  connection: ['url', 'headers'],
   shows: (setting, member) => shownBy(setting.fields, (_theirs, ours) => mapped(ours, member)),
   put(setting, member, attempt) {
     const body = bodyOf(setting, member);

@@ -218,6 +218,7 @@ export const openLoyalty = connector({
   label: 'Open Loyalty',
   schema,
   secrets: ['token', 'incoming_secret'],
+  connection: ['url', 'store_code', 'card_prefix'],
   shows: (setting, member) => ({
     first_name: member.first_name || null,
     last_name: member.last_name || null,

@@ -137,6 +137,7 @@ export const talonOne = connector({
   label: 'Talon.One',
   schema,
   secrets: ['key', 'incoming_token'],
+  connection: ['url'],
   shows: ({ attributes }, member) => shownBy(attributes, (_theirs, ours) => mapped(ours, member)),
   put: (setting, member, { key }) => ({
     method: 'PUT',

@@ -1,6 +1,7 @@
 /** What each provider makes of messages and answers; what happens with them is in `test/journeys/sms.test.ts`. */
 import { createHmac } from 'node:crypto';
 import Type from 'typebox';
+import Compile from 'typebox/compile';
 import { describe, expect, test } from 'vitest';
 import { type HttpAnswer, signedHeaders } from '../../calls.ts';
 import { smsProviders } from './catalogue.ts';
@@ -77,6 +78,19 @@ describe('http', () => {
       message,
     );
     expect(typed.headers).toEqual({ 'content-type': 'application/vnd.x+json' });
+  });
+
+  test('takes no header that the connection sets itself, nor a value that no header can hold', () => {
+    const fits = (headers: Record<string, string>): boolean => Compile(http!.schema).Check({ ...gateway, headers });
+    for (const name of ['Host', 'content-length', 'Connection', 'TRANSFER-ENCODING', 'upgrade', 'a b', 'a:', ''])
+      expect([name, fits({ [name]: 'x' })]).toEqual([name, false]);
+    for (const name of ['X-Host', 'hosts', 'Authorization', 'Idempotency-Key', 'x_y'])
+      expect([name, fits({ [name]: 'Bearer {secret}' })]).toEqual([name, true]);
+    for (const value of ['ş', 'a\nb', 'a\r', 'a\0', '\x7f', 'é'])
+      expect([value, fits({ a: value })]).toEqual([value, false]);
+    // What a place brings along is put into letters that fit.
+    const { headers } = http!.call!({ ...gateway, headers: { a: '{text}' } }, { ...message, text: 'aş\x7fb\tc\u2028' });
+    expect(headers['a']).toBe('a  b\tc ');
   });
 
   test('signs what it sends; the signature covers id, time and body', () => {
