@@ -1,28 +1,52 @@
 /** One log line a request, no personal data in it: routes instead of paths, no headers, no bodies. */
 import { type DestinationStream, destination, type Logger, pino } from 'pino';
 
+/** Characters that are gathered before they are written. A write per line costs a third of a fast GET, a look at its bytes a tenth. */
+const CHUNK = 32_768;
+
+/** Standard output in chunks, without waiting for it; a quiet service still shows its last lines within a second. */
+function standardOutput(): DestinationStream & { flush(done?: () => void): void } {
+  const out = destination({ dest: 1, sync: false });
+  let lines = '';
+  const hand = (): void => {
+    if (lines !== '') out.write(lines);
+    lines = '';
+  };
+  setInterval(hand, 1000).unref();
+  process.on('exit', () => {
+    hand();
+    try {
+      out.flushSync();
+    } catch {
+      // It was never opened, or whoever read it has gone.
+    }
+  });
+  return {
+    write(line) {
+      lines += line;
+      if (lines.length >= CHUNK) hand();
+    },
+    flush(done) {
+      hand();
+      out.flush(done);
+    },
+  };
+}
+
 /**
  * @param level as LOG_LEVEL
- * @param stream where lines go; standard output when absent, written in chunks because a write per line costs a third
- *   of a fast GET
+ * @param stream where lines go; standard output when absent
  */
-export function createLog(level: string, stream?: DestinationStream): Logger {
-  const out = stream ?? destination({ dest: 1, sync: false, minLength: 32768, maxWrite: 65536 });
-  const log = pino(
+export const createLog = (level: string, stream: DestinationStream = standardOutput()): Logger =>
+  pino(
     {
       level,
       base: null,
       timestamp: time,
       serializers: { err: (error: unknown) => ({ ...describeError(error) }) },
     },
-    out,
+    stream,
   );
-  if (stream === undefined) {
-    // A quiet service still shows its last lines.
-    setInterval(() => log.flush(), 1000).unref();
-  }
-  return log;
-}
 
 let lastTime = 0;
 let lastText = '';
