@@ -3,8 +3,7 @@
  * provider misbehaves, again and again; in the end the provider has the truth, and each change once.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
-import { compare, onStage, plants, print, rest, type Stage, verdict } from './loyalty/stage.ts';
+import { compare, play, print, rest, type Stage } from './loyalty/stage.ts';
 
 const HANDS = 8;
 
@@ -41,20 +40,4 @@ async function story(stage: Stage, kills: number): Promise<void> {
 }
 
 /** `npm run prove -- loyalty-kill [--kills N] [--people N] [--seed N] [--plant NAME]` */
-export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      kills: { type: 'string', default: '100' },
-      people: { type: 'string', default: '100' },
-      seed: { type: 'string', default: '1' },
-      plant: { type: 'string' },
-    },
-  });
-  const { plant } = values;
-  if (plant !== undefined && plants[plant] === undefined)
-    throw new Error(`There is no plant ${plant}: ${Object.keys(plants).join(', ')}`);
-  print(`${values.kills} kills, ${values.people} customers${plant ? `, planted: ${plants[plant]!.what}` : ''}`);
-  const stage = { people: Number(values.people), seed: Number(values.seed), plant };
-  verdict(await onStage(stage, (on) => story(on, Number(values.kills))), plant);
-}
+export const run = (args: string[]): Promise<void> => play(args, ['kills', 100], 100, story);

@@ -3,8 +3,7 @@
  * in another order, answers nonsense, hangs, and is away for an hour of the service's clock. And customers do not notice.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
-import { compare, onStage, plants, print, rest, type Stage, verdict } from './loyalty/stage.ts';
+import { compare, play, print, rest, type Stage } from './loyalty/stage.ts';
 
 const HANDS = 8;
 /** Pairs of a time in which the provider is well and one in which it is not: a slow minute of the machine hits both. */
@@ -70,20 +69,4 @@ async function story(stage: Stage, changes: number): Promise<void> {
 }
 
 /** `npm run prove -- loyalty [--changes N] [--people N] [--seed N] [--plant NAME]` */
-export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      changes: { type: 'string', default: '10000' },
-      people: { type: 'string', default: '500' },
-      seed: { type: 'string', default: '1' },
-      plant: { type: 'string' },
-    },
-  });
-  const { plant } = values;
-  if (plant !== undefined && plants[plant] === undefined)
-    throw new Error(`There is no plant ${plant}: ${Object.keys(plants).join(', ')}`);
-  print(`${values.changes} changes of ${values.people} customers${plant ? `, planted: ${plants[plant]!.what}` : ''}`);
-  const stage = { people: Number(values.people), seed: Number(values.seed), plant };
-  verdict(await onStage(stage, (on) => story(on, Number(values.changes))), plant);
-}
+export const run = (args: string[]): Promise<void> => play(args, ['changes', 10000], 500, story);

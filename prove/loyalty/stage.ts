@@ -1,6 +1,7 @@
 /** What both proofs of loyalty stand on: the service, a provider it follows, customers, and how all of it comes to rest. */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
 import type pg from 'pg';
 import { sequence } from '../crash/model.ts';
 import { Service } from '../service.ts';
@@ -8,7 +9,7 @@ import { Customers } from './customers.ts';
 import { Provider } from './provider.ts';
 
 /** Faults that the proofs must find: each is a trigger in the database of the service. */
-export const plants: Readonly<Record<string, { readonly what: string; readonly sql: string }>> = {
+const plants: Readonly<Record<string, { readonly what: string; readonly sql: string }>> = {
   'lost-mark': {
     what: 'one change in 20 is not noticed',
     sql: `create function planted() returns trigger language plpgsql as $$
@@ -70,7 +71,7 @@ const settings = (provider: Provider): string[] =>
   ].flatMap((setting) => ['--set', setting]);
 
 /** Gives `work` a stage with this many customers whom the provider knows, and takes it down afterwards. */
-export async function onStage(
+async function onStage(
   { people, seed, plant }: { people: number; seed: number; plant: string | undefined },
   work: (stage: Stage) => Promise<void>,
 ): Promise<string[]> {
@@ -159,8 +160,8 @@ export async function compare({ service, provider, customers, faults }: Stage): 
   for (const place of provider.doubled) faults.push(`doubled: ${place}`);
 }
 
-/** Says what was found. @param name of a planted fault */
-export function verdict(faults: readonly string[], plant: string | undefined): void {
+/** Says what was found. @param plant name of a planted fault */
+function verdict(faults: readonly string[], plant: string | undefined): void {
   for (const fault of faults.slice(0, 10)) print(`FAULT  ${fault}`);
   if (faults.length > 10) print(`FAULT  … and ${faults.length - 10} more`);
   if (plant !== undefined)
@@ -170,4 +171,34 @@ export function verdict(faults: readonly string[], plant: string | undefined): v
         : 'The planted fault was not found: this proof proves nothing.',
     );
   process.exitCode = (plant === undefined ? faults.length === 0 : faults.length > 0) ? 0 : 1;
+}
+
+/**
+ * Reads the options of a proof, plays its story and says what was found.
+ * @param amount name of the option that says how much is done, with its default
+ * @param people customers, unless `--people` says otherwise
+ */
+export async function play(
+  args: string[],
+  [amount, much]: readonly [string, number],
+  people: number,
+  story: (stage: Stage, much: number) => Promise<void>,
+): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      [amount]: { type: 'string', default: String(much) },
+      people: { type: 'string', default: String(people) },
+      seed: { type: 'string', default: '1' },
+      plant: { type: 'string' },
+    },
+  }) as { values: Record<string, string | undefined> };
+  const { plant } = values;
+  if (plant !== undefined && plants[plant] === undefined)
+    throw new Error(`There is no plant ${plant}: ${Object.keys(plants).join(', ')}`);
+  print(
+    `${values[amount]} ${amount}, ${values['people']} customers${plant === undefined ? '' : `, planted: ${plants[plant]!.what}`}`,
+  );
+  const options = { people: Number(values['people']), seed: Number(values['seed']), plant };
+  verdict(await onStage(options, (stage) => story(stage, Number(values[amount]))), plant);
 }
