@@ -54,6 +54,8 @@ async function runTests(
   const report = JSON.parse(await readFile(file, 'utf8')) as Report;
   if (report.testResults.some(({ assertionResults }) => assertionResults.length === 0))
     throw new Error(`${tests.join(' ')} could not be loaded`);
+  if (report.numPassedTests + report.numFailedTests === 0)
+    throw new Error(`no test of ${tests.join(' ')} begins with ${only}`);
   return report;
 }
 
