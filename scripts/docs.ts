@@ -1,7 +1,8 @@
 /** Writes docs/settings.md from the catalogues; with --check it only says whether it is up to date. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { configRows } from '../src/config.ts';
-import { type SettingRow, settings } from '../src/settings.ts';
+import type { SettingRow } from '../src/settings/row.ts';
+import { settings } from '../src/settings.ts';
 
 const file = new URL('../docs/settings.md', import.meta.url);
 const cell = (value: unknown): string =>

@@ -3,55 +3,11 @@
  * Configuration). One row gives type, default, description, the command, the API and the documentation.
  */
 
-import type { Static, TSchema } from 'typebox';
 import Type from 'typebox';
 import { loyaltyConnectors } from './loyalty/connectors/catalogue.ts';
 import { smsProviders } from './phone/providers/catalogue.ts';
-
-export interface SettingRow<S extends TSchema = TSchema> {
-  readonly description: string;
-  readonly schema: S;
-  readonly fallback: Static<S>;
-  /**
-   * In force while the stored value is not valid, where the default would be less safe than nothing. No operator can choose
-   * it.
-   */
-  readonly whenInvalid?: Static<S>;
-  /** It is a regular expression: must be one, and quick on any phone number. */
-  readonly pattern?: true;
-  /** One of several kinds, each with a schema of its own, told apart by a property. */
-  readonly kinds?: { readonly by: string; readonly schemas: Readonly<Record<string, TSchema>> };
-  /** Properties that are encrypted at rest and never shown again. */
-  readonly secrets?: readonly string[];
-}
-
-const row = <S extends TSchema>(definition: SettingRow<S>): SettingRow<S> => definition;
-
-const seconds = (description: string, fallback: number, minimum = 1): SettingRow<ReturnType<typeof Type.Integer>> =>
-  row({ description, schema: Type.Integer({ minimum, maximum: 315_360_000 }), fallback });
-
-/** Somebody outside whom a catalogue knows: what is theirs to set, and what of it is secret. */
-interface Outsider {
-  readonly schema: TSchema;
-  readonly secrets: readonly string[];
-}
-
-/** Which of a catalogue is used, and its connection. */
-const choice = (
-  description: string,
-  by: 'provider' | 'connector',
-  catalogue: Readonly<Record<string, Outsider>>,
-  fallback: string,
-): SettingRow & { readonly fallback: Readonly<Record<string, unknown>> } => {
-  const schemas = Object.fromEntries(Object.entries(catalogue).map(([name, { schema }]) => [name, schema]));
-  return {
-    description,
-    schema: Type.Union(Object.values(schemas)),
-    kinds: { by, schemas },
-    secrets: [...new Set(Object.values(catalogue).flatMap(({ secrets }) => secrets))],
-    fallback: { [by]: fallback },
-  };
-};
+import { oidcIssuer } from './settings/issuer.ts';
+import { choice, row, type SettingRow, seconds } from './settings/row.ts';
 
 /** Profile fields that USER_REQUIRED_FIELDS may name; `profile/fields.ts` is held to this list by a test. */
 const requirable = ['first_name', 'last_name', 'phone', 'date_of_birth', 'gender', 'language_code'] as const;
@@ -153,7 +109,49 @@ export const settings = {
     fallback: null as string | null,
   }),
   PASSWORD_RESET_AGE: seconds('Life of a password reset link, in seconds.', 3600, 300),
+  INVITATION_AGE: seconds('Life of an invitation to colleagues and owners, in seconds.', 604_800, 3600),
   EMAIL_CHANGE_AGE: seconds('Life of an e-mail change link, in seconds.', 86_400, 300),
+  SECOND_FACTOR_REQUIRED: row({
+    description:
+      'Who can use their rights only with a second factor: operators, owners of companies. They can still sign in to set one up.',
+    schema: Type.Array(Type.Enum(['operators', 'owners']), { uniqueItems: true }),
+    fallback: [] as ('operators' | 'owners')[],
+  }),
+  SIGN_IN_ISSUER: choice(
+    'An OpenID Connect issuer whose word is taken for who somebody is: for operators and for staff, by verified e-mail addresses of the named domains.',
+    'protocol',
+    {
+      none: { schema: Type.Object({ protocol: Type.Literal('none') }, { additionalProperties: false }), secrets: [] },
+      oidc: { schema: oidcIssuer, secrets: ['client_secret'] },
+    },
+    'none',
+  ),
+  STAFF_ROLES: row({
+    description:
+      'Roles as templates of permissions, by name: what a colleague gets when given one. Changing a role changes nobody’s rights.',
+    schema: Type.Record(
+      Type.String({ pattern: '^[a-z][a-z0-9_-]{0,49}$' }),
+      Type.Array(Type.String({ pattern: '^[a-z_]{1,50}$' }), { minItems: 1, maxItems: 100, uniqueItems: true }),
+      { maxProperties: 100, additionalProperties: false },
+    ),
+    fallback: {
+      manager: [
+        'company_info',
+        'holidays',
+        'newsletters',
+        'translations',
+        'permissions',
+        'email_settings',
+        'products',
+        'shop_info',
+        'checkout_settings',
+        'time_settings',
+        'discounts',
+      ],
+      shop: ['holidays', 'products', 'shop_info', 'time_settings'],
+      marketing: ['newsletters', 'translations', 'discounts'],
+    } as Record<string, string[]>,
+  }),
   USER_PHONE_REGEX: row({
     description:
       'Regular expression that a phone number must match as the client writes it; null: any possible number.',

@@ -39,7 +39,7 @@ const floors: readonly (readonly string[])[] = [
   ['accounts'],
   ['consent', 'phone', 'loyalty', 'staff', 'webhooks'],
   ['profile'],
-  ['privacy', 'admin', 'docs'],
+  ['privacy', 'admin', 'docs', 'oauth'],
   ['status', 'openapi', 'operators'],
   ['app'],
   ['installation', 'demo', 'doctor', 'serve', 'transfer'],

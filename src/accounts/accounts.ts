@@ -20,6 +20,8 @@ export interface Account {
   /** Name of the picture under /media/avatars/. */
   readonly avatar: string | null;
   readonly is_operator: boolean;
+  /** They sign in with a code of an app as well. */
+  readonly second_factor: boolean;
   readonly date_joined: Date;
   readonly last_login: Date | null;
   readonly email_verified_at: Date | null;

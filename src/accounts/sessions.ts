@@ -35,7 +35,7 @@ export const signedIn = batched<{ key: string; kinds: readonly SessionKind[] }, 
     const rows = await ctx.db.rows<Row>(sql`
       select q.n::int as n, s.kind as session_kind, s.family as session_family, s.created_at as session_since,
              a.id, a.email, a.first_name, a.last_name, a.phone, a.phone_e164, a.gender, a.date_of_birth, a.language_code,
-             a.attributes, a.avatar, a.is_operator, a.date_joined, a.last_login, a.email_verified_at, a.phone_verified_at,
+             a.attributes, a.avatar, a.is_operator, a.second_factor, a.date_joined, a.last_login, a.email_verified_at, a.phone_verified_at,
              a.email_point, a.phone_point, a.version, c.consents
         from unnest(${items.map(({ key }) => sha256(key))}::bytea[]) with ordinality as q (key_hash, n)
         join session s on s.key_hash = q.key_hash and s.expires_at > ${ctx.clock.now()}

@@ -3,8 +3,8 @@ import type { PointKind } from '../accounts/contact-points.ts';
 import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
+import type { Evidence } from '../platform/evidence.ts';
 import { channels, type Flags } from './channels.ts';
-import type { Evidence } from './ledger/lines.ts';
 import { type ConsentStatement, sayAll, type Voice } from './statements.ts';
 
 export interface BasketStatement {

@@ -1,13 +1,13 @@
 /** `POST /users/permissions/` of the Akinon Users API, and the ledger's own calls. */
 import { guest, operator } from '../accounts/callers.ts';
 import { akinon, boolean, char, type FieldRule, integer, readFields, refusals } from '../platform/drf.ts';
+import { evidenceOf } from '../platform/evidence.ts';
 import { empty, ok, type Route, route } from '../platform/http.ts';
 import { own, problems, queryInteger, queryText, queryTime } from '../platform/problem.ts';
 import { object } from '../platform/schema.ts';
 import { stateForBasket } from './baskets.ts';
 import { channels, type Flags } from './channels.ts';
 import { eventExample, eventFields, listEvents } from './events.ts';
-import { evidenceOf } from './evidence.ts';
 import { ledgerHead } from './ledger/seals.ts';
 
 /** Largest bigint of PostgreSQL: what a basket's number may be. */

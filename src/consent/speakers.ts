@@ -1,8 +1,8 @@
 /** Whose word a statement is, and whether the shop can show that it was the person's. */
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
+import type { Evidence } from '../platform/evidence.ts';
 import type { NoticeRef } from './ledger/book.ts';
-import type { Evidence } from './ledger/lines.ts';
 import type { Standing } from './rules.ts';
 import { isFromAddress, isOwnAct, type Source } from './sources.ts';
 

@@ -6,10 +6,10 @@ import { type ContactPoint, contactPoints, type PointKind } from '../accounts/co
 import { type Outcome as BatchOutcome, batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
+import type { Evidence } from '../platform/evidence.ts';
 import { Failure } from '../platform/failure.ts';
 import { enqueue } from '../platform/jobs.ts';
 import { type Book, type NoticeRef, openBook, readStandings, record } from './ledger/book.ts';
-import type { Evidence } from './ledger/lines.ts';
 import { type NoticeInForce, noticeFor, noticesInForce } from './notices.ts';
 import {
   decide,

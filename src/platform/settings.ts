@@ -5,7 +5,8 @@
 
 import type { Logger } from 'pino';
 import Compile from 'typebox/compile';
-import { type SettingName, type SettingRow, type SettingValue, settingNames, settings } from '../settings.ts';
+import type { SettingRow } from '../settings/row.ts';
+import { type SettingName, type SettingValue, settingNames, settings } from '../settings.ts';
 import { type Db, sql } from './db.ts';
 import { fail, refuse } from './failure.ts';
 import type { Keys } from './keys.ts';

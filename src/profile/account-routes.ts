@@ -4,9 +4,9 @@ import { customer, guest } from '../accounts/callers.ts';
 import { hashPassword, passwordComplaints } from '../accounts/passwords.ts';
 import { detailSchema, keySchema, password, signedInAnswer } from '../accounts/routes.ts';
 import { channels, shownFlags } from '../consent/channels.ts';
-import { evidenceOf } from '../consent/evidence.ts';
 import { MAX_BIGINT } from '../consent/routes.ts';
 import { akinon, boolean, char, email, type FieldRule, integer, readFields, refusals } from '../platform/drf.ts';
+import { evidenceOf } from '../platform/evidence.ts';
 import { refuse } from '../platform/failure.ts';
 import { ok, type Route, route } from '../platform/http.ts';
 import {

@@ -4,10 +4,10 @@ import { contactPoints } from '../accounts/contact-points.ts';
 import { endLinks, openLink, sendLink, spendLink } from '../accounts/links.ts';
 import { languageOf } from '../accounts/mails.ts';
 import { verifyPassword } from '../accounts/passwords.ts';
-import type { Evidence } from '../consent/ledger/lines.ts';
 import { leavePoint } from '../consent/statements.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
+import type { Evidence } from '../platform/evidence.ts';
 import { refuse } from '../platform/failure.ts';
 import { announceContactPoint } from '../webhooks/dispatch.ts';
 

@@ -1,10 +1,10 @@
 /** Bringing back a proven number that was replaced or removed, by whoever has its link. */
 import { endLinks } from '../accounts/links.ts';
 import { closeOthers } from '../accounts/sessions.ts';
-import type { Evidence } from '../consent/ledger/lines.ts';
 import { type PhoneUndo, spendUndo } from '../phone/undo.ts';
 import { endPhoneChange } from '../phone/verification.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
+import type { Evidence } from '../platform/evidence.ts';
 import { refuse } from '../platform/failure.ts';
 import { changeProfile } from './profile.ts';
 

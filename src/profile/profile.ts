@@ -93,7 +93,7 @@ async function load(ctx: Ctx, changes: readonly ProfileChange[]): Promise<Loaded
   const [accounts, , points, standings, proven, notices] = await Promise.all([
     ctx.db.rows<Account>(sql`
       select id, email, first_name, last_name, phone, phone_e164, gender, date_of_birth, language_code, attributes, avatar,
-             is_operator, date_joined, last_login, email_verified_at, phone_verified_at, email_point, phone_point, version
+             is_operator, second_factor, date_joined, last_login, email_verified_at, phone_verified_at, email_point, phone_point, version
         from account where id = any (${ids}::bigint[]) and is_active order by id for no key update`),
     makePoints(ctx, numbers),
     emails.length + phones.length === 0

@@ -5,9 +5,9 @@ import type { PhoneNumber } from '../accounts/phone-numbers.ts';
 import { basketSpeaksOf, promoteBasket } from '../consent/baskets.ts';
 import type { Flags } from '../consent/channels.ts';
 import type { NoticeRef } from '../consent/ledger/book.ts';
-import type { Evidence } from '../consent/ledger/lines.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
+import type { Evidence } from '../platform/evidence.ts';
 import { changeProfile } from './profile.ts';
 
 export interface Registration {

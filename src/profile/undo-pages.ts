@@ -1,9 +1,10 @@
 /** The page behind the link that brings an old number back. A GET only shows, because programs open links on their own. */
-import { evidenceOf } from '../consent/evidence.ts';
+
 import { chosen, common, languageFor, time } from '../consent/pages/page-parts.ts';
 import { type Words, wordsIn } from '../consent/words.ts';
 import { endOf, openUndo, type PhoneUndo } from '../phone/undo.ts';
 import type { Ctx } from '../platform/ctx.ts';
+import { evidenceOf } from '../platform/evidence.ts';
 import { Failure } from '../platform/failure.ts';
 import { type Answer, type Incoming, type Route, route } from '../platform/http.ts';
 import type { Language } from '../platform/language.ts';

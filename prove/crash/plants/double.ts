@@ -1,6 +1,7 @@
 /** A planted fault: every 20th statement that records consent events records them a second time, hash and all. */
 import pg from 'pg';
-import { type Line, lineHash, uuidv7 } from '../../../src/consent/ledger/lines.ts';
+import { type Line, lineHash } from '../../../src/consent/ledger/lines.ts';
+import { uuidv7 } from '../../../src/platform/ids.ts';
 
 interface Recording {
   readonly text: string;

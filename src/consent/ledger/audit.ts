@@ -2,7 +2,8 @@
 import { verify } from 'node:crypto';
 import type { Ctx } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
-import { commitment, type Evidence, type Line, lineHash } from './lines.ts';
+import { commitment, type Evidence } from '../../platform/evidence.ts';
+import { type Line, lineHash } from './lines.ts';
 import { merkleRoot } from './merkle.ts';
 import { findDrift } from './projection.ts';
 import { beginning, headHash, type Seal } from './seals.ts';

@@ -5,9 +5,11 @@
 import type { ContactPoint } from '../../accounts/contact-points.ts';
 import type { Ctx } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
+import { commitment, type Evidence } from '../../platform/evidence.ts';
+import { chance, uuidv7 } from '../../platform/ids.ts';
 import { type Edge, type EventKind, follow, type Standing } from '../rules.ts';
 import type { Source } from '../sources.ts';
-import { chance, commitment, type Evidence, type Line, lineHash, uuidv7 } from './lines.ts';
+import { type Line, lineHash } from './lines.ts';
 
 /** A notice as a line names it. */
 export interface NoticeRef {

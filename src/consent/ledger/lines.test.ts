@@ -1,7 +1,9 @@
 /** A line by itself. Its hash is an outside format: whoever checks a proof years from now computes the same. */
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { commitment, type Evidence, type Line, lineHash, uuidv7 } from './lines.ts';
+import { commitment, type Evidence } from '../../platform/evidence.ts';
+import { uuidv7 } from '../../platform/ids.ts';
+import { type Line, lineHash } from './lines.ts';
 
 const line: Line = {
   id: '019bd1c5-9c1e-7000-8a7b-1f2e3d4c5b6a',

@@ -1,8 +1,8 @@
 /** The page that asks whether a yes was meant: one question for all that is open at an address, a yes and a no. */
 import type { Ctx } from '../../platform/ctx.ts';
+import { evidenceOf } from '../../platform/evidence.ts';
 import { type Answer, type Incoming, type Route, route } from '../../platform/http.ts';
 import { html, languageLinks, page } from '../../platform/pages.ts';
-import { evidenceOf } from '../evidence.ts';
 import { noticeFor, noticesInForce } from '../notices.ts';
 import { channelWords, wordsIn } from '../words.ts';
 import { answerRequests, askedFor, type OpenRequest, openRequests } from './confirmations.ts';

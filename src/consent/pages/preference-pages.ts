@@ -3,10 +3,10 @@
  * own; a POST acts, and the link in its path is all it needs.
  */
 import type { Ctx } from '../../platform/ctx.ts';
+import { evidenceOf } from '../../platform/evidence.ts';
 import { type Answer, type Incoming, type Route, route } from '../../platform/http.ts';
 import type { Language } from '../../platform/language.ts';
 import { html, languageLinks, Markup, page } from '../../platform/pages.ts';
-import { evidenceOf } from '../evidence.ts';
 import { channelWords, kindWords, outcomeWords, sourceWords, stateWords, type Words, wordsIn } from '../words.ts';
 import { askForLink } from './confirmations.ts';
 import { around, chosen, common, fieldsOf, languageFor, linkOf, newLink, noticeBlock, time } from './page-parts.ts';

@@ -1,8 +1,8 @@
 /** The page behind an unsubscribe link, and the one-click POST of mail programs (RFC 8058). It withdraws and does nothing else. */
 import type { Ctx } from '../../platform/ctx.ts';
+import { evidenceOf } from '../../platform/evidence.ts';
 import { type Answer, type Incoming, type Route, route } from '../../platform/http.ts';
 import { html, languageLinks, page } from '../../platform/pages.ts';
-import { evidenceOf } from '../evidence.ts';
 import { sayOne } from '../statements.ts';
 import { channelWords, wordsIn } from '../words.ts';
 import type { UnsubscribeLink } from './links.ts';

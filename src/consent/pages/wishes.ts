@@ -1,9 +1,9 @@
 /** What a form of the preference page says, and what becomes of it. */
 import { type Ctx, transaction } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
+import type { Evidence } from '../../platform/evidence.ts';
 import { channels } from '../channels.ts';
 import { type NoticeRef, readStandings } from '../ledger/book.ts';
-import type { Evidence } from '../ledger/lines.ts';
 import type { Standing } from '../rules.ts';
 import { type ConsentStatement, sayAll } from '../statements.ts';
 import { type Current, currentOf, isOn, noticeTexts, pointsOf, type Reader, type ReaderPoint } from './preferences.ts';

@@ -4,8 +4,9 @@
  */
 import { type KeyObject, verify } from 'node:crypto';
 import Compile from 'typebox/compile';
+import { canonical, commitment } from '../../platform/evidence.ts';
 import { sha256 } from '../../platform/keys.ts';
-import { canonical, commitment, lineHash } from '../ledger/lines.ts';
+import { lineHash } from '../ledger/lines.ts';
 import { rootFromPath } from '../ledger/merkle.ts';
 import { headHash } from '../ledger/seals.ts';
 import {

@@ -1,8 +1,8 @@
 /** What a proof file holds, and what is worked out of it in the same way by whoever writes one and whoever checks one. */
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import Type, { type Static } from 'typebox';
+import { canonical } from '../../platform/evidence.ts';
 import { sha256 } from '../../platform/keys.ts';
-import { canonical } from '../ledger/lines.ts';
 import { type EventKind, eventKinds, foldOrder, follow, type Outcome, type Standing } from '../rules.ts';
 
 export const SCHEMA = 'assent proof 1';

@@ -8,7 +8,7 @@ import { empty, ok, type Route, route } from '../platform/http.ts';
 import { sha256 } from '../platform/keys.ts';
 import { problems } from '../platform/problem.ts';
 import { throttle } from '../platform/throttle.ts';
-import { passwordGrant, refreshGrant, revoke } from './oauth.ts';
+import { passwordGrant, refreshGrant, revoke } from './tokens.ts';
 
 const text = Type.String({ minLength: 1, maxLength: 512 });
 const withGrant = Type.Object({ grant_type: text });
