@@ -46,32 +46,52 @@ create table staff_evidence (
 -- End of the chain: the next line is number `events` + 1 and follows `head`.
 alter table company
   add column events bigint not null default 0,
-  add column head bytea not null default '\x';
+  add column head bytea not null default '\x',
+  -- Keyed hash of the Idempotency-Key it was made with.
+  add column request_key text constraint company_request_key unique;
 
--- What was there before there was a history is its first lines.
+-- What was there before there was a history is its first lines: each company with its shops and owner, then its entries.
 do $$
 declare
   one record;
   given uuid;
   text_ text;
 begin
-  for one in select e.*, c.events, c.head from entry e join company c on c.id = e.company order by e.company, e.id loop
+  for one in
+    select c.id as company, null::bigint as entry, null::bigint as account, null::int as version, null::bigint[] as shop_ids,
+           null::text[] as permissions from company c
+    union all
+    select e.company, e.id, e.account, e.version, e.shop_ids, e.permissions from entry e
+    order by company, entry nulls first
+  loop
     given := gen_random_uuid();
-    select json_build_object(
-      'id', given, 'company', one.company, 'number', c.events + 1, 'kind', 'recorded', 'entry', one.id, 'account', one.account,
-      'actor', 'migration', 'at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'reason', null,
-      'version', one.version, 'shop_ids', json_build_array(null, one.shop_ids), 'permissions', json_build_array(null, one.permissions),
-      'rights', (select coalesce(json_agg(json_build_object('shop', s, 'permission', p, 'before', null,
-                                                            'after', json_build_object('until', null))), '[]')
-                   from unnest(one.shop_ids) s, unnest(one.permissions) p),
-      'owner', case when c.owner = one.account then json_build_array(null, one.account) end,
-      'evidence', null)::text
+    select case when one.entry is null then
+        json_build_object(
+          'id', given, 'company', c.id, 'number', c.events + 1, 'kind', 'recorded',
+          'actor', 'migration', 'at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'reason', null,
+          'shops', (select coalesce(json_agg(s.id order by s.id), '[]') from shop s where s.company = c.id),
+          'owner', json_build_array(null, c.owner),
+          'shown', json_build_array(null, json_build_object('id', c.id, 'name', c.name, 'active', c.active)),
+          'evidence', null)
+      else
+        json_build_object(
+          'id', given, 'company', c.id, 'number', c.events + 1, 'kind', 'recorded', 'entry', one.entry, 'account', one.account,
+          'actor', 'migration', 'at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'reason', null,
+          'version', one.version, 'shop_ids', json_build_array(null, one.shop_ids),
+          'permissions', json_build_array(null, one.permissions),
+          'rights', (select coalesce(json_agg(json_build_object('shop', s, 'permission', p, 'before', null,
+                                                                'after', json_build_object('until', null))), '[]')
+                       from (select distinct s.id as s, p from unnest(one.shop_ids) u join shop s on s.id = u and s.company = c.id,
+                                                               unnest(one.permissions) p) pair),
+          'evidence', null)
+      end::text
       into text_ from company c where c.id = one.company;
-    insert into entry_right (entry, shop, permission, event)
-      select distinct one.id, s, p, given from unnest(one.shop_ids) s join shop on shop.id = s, unnest(one.permissions) p;
     insert into staff_event (id, company, number, kind, entry, account, actor, at, line, hash)
-      select given, c.id, c.events + 1, 'recorded', one.id, one.account, 'migration', date_trunc('milliseconds', now()), text_,
+      select given, c.id, c.events + 1, 'recorded', one.entry, one.account, 'migration', date_trunc('milliseconds', now()), text_,
              sha256(c.head || convert_to(text_, 'UTF8')) from company c where c.id = one.company;
+    insert into entry_right (entry, shop, permission, event)
+      select distinct one.entry, s.id, p, given
+        from unnest(one.shop_ids) u join shop s on s.id = u and s.company = one.company, unnest(one.permissions) p;
     update company c set events = events + 1, head = (select hash from staff_event where id = given) where c.id = one.company;
   end loop;
 end $$;
@@ -108,7 +128,11 @@ create index authorization_code_account on authorization_code (account);
 -- What their owner knows a sign-in by, in the list of them.
 alter table session
   add column device_name text,
-  add column user_agent text;
+  add column user_agent text,
+  -- When the first key of its family was made; each renewal makes new ones.
+  add column signed_in_at timestamptz;
+update session s set signed_in_at = (select min(created_at) from session f where f.family = s.family);
+alter table session alter column signed_in_at set not null;
 
 -- One-time passwords of an authenticator app (RFC 6238). The secret is encrypted under SECRET_KEY.
 create table second_factor (
@@ -139,9 +163,10 @@ create table outside_identity (
   account bigint not null references account on delete cascade,
   created_at timestamptz not null,
   last_used_at timestamptz not null,
-  primary key (issuer, subject)
+  primary key (issuer, subject),
+  -- A recycled e-mail address is not the person who had it.
+  constraint outside_identity_account unique (account, issuer)
 );
-create index outside_identity_account on outside_identity (account);
 
 -- Revisions of the shop's policies that somebody accepted when registering.
 create table accepted_policy (

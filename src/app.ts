@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import { sweepLinks } from './accounts/links.ts';
 import { sendMail } from './accounts/mails.ts';
 import { accountRoutes } from './accounts/routes.ts';
+import { tellSecondFactor } from './accounts/second-factor-mails.ts';
 import { sweepSessions } from './accounts/sessions.ts';
 import { adminRoutes } from './admin/routes.ts';
 import { sweepBaskets } from './consent/baskets.ts';
@@ -24,6 +25,15 @@ import { docsRoutes } from './docs/routes.ts';
 import { deliverLoyalty } from './loyalty/delivery.ts';
 import { loyaltyRoutes } from './loyalty/routes.ts';
 import { sweepLoyaltyMessages } from './loyalty/told.ts';
+import { accountPages } from './oauth/account-pages.ts';
+import { authorizePages } from './oauth/authorize-pages.ts';
+import { clientRoutes } from './oauth/client-routes.ts';
+import { sweepCodes } from './oauth/codes.ts';
+import { issuerRoutes } from './oauth/issuer-routes.ts';
+import { passwordRoutes } from './oauth/password-routes.ts';
+import { secondFactorPages } from './oauth/second-factor-pages.ts';
+import { sessionRoutes } from './oauth/session-routes.ts';
+import { signInPages } from './oauth/sign-in-pages.ts';
 import { tokenRoutes } from './oauth/token-routes.ts';
 import { openapi } from './openapi.ts';
 import { sweepBudgets } from './phone/budget.ts';
@@ -52,6 +62,11 @@ import { avatarRoutes, sweepPictures } from './profile/avatar.ts';
 import { linkPages } from './profile/link-pages.ts';
 import { profileRoutes } from './profile/routes.ts';
 import { undoPages } from './profile/undo-pages.ts';
+import { companyRoutes } from './staff/company-routes.ts';
+import { staffDecisionRoutes } from './staff/decision-routes.ts';
+import { sweepRights } from './staff/entries.ts';
+import { historyRoutes } from './staff/history-routes.ts';
+import { pairRoutes } from './staff/pair-routes.ts';
 import { staffRoutes } from './staff/routes.ts';
 import { statusRoutes } from './status.ts';
 import { deliverWebhook } from './webhooks/delivery.ts';
@@ -59,7 +74,7 @@ import { sweepWebhooks } from './webhooks/messages.ts';
 import { webhookRoutes } from './webhooks/routes.ts';
 
 /** What is documented and what is not, in the order of /openapi.json. */
-const apiRoutes: readonly Route[] = [
+export const apiRoutes: readonly Route[] = [
   ...profileRoutes,
   ...consentRoutes,
   ...proofRoutes,
@@ -70,18 +85,30 @@ const apiRoutes: readonly Route[] = [
   ...accountRoutes,
   ...accountProfileRoutes,
   ...staffRoutes,
+  ...companyRoutes,
+  ...pairRoutes,
+  ...historyRoutes,
+  ...staffDecisionRoutes,
   ...tokenRoutes,
+  ...sessionRoutes,
+  ...passwordRoutes,
+  ...clientRoutes,
   ...adminRoutes,
   ...privacyRoutes,
   ...smsRoutes,
   ...loyaltyRoutes,
   ...webhookRoutes,
   ...avatarRoutes,
+  ...signInPages,
+  ...issuerRoutes,
+  ...accountPages,
+  ...secondFactorPages,
   ...linkPages,
   ...undoPages,
   ...preferencePages,
   ...confirmationPages,
   ...unsubscribePages,
+  ...authorizePages,
 ];
 
 export interface ServerOptions {
@@ -121,6 +148,8 @@ export const apiDocument = (): Record<string, unknown> => openapi(apiRoutes);
 /** What forgets what is over, every ten minutes. */
 const sweep: Task = async (ctx) => {
   await sweepSessions(ctx);
+  await sweepCodes(ctx);
+  await sweepRights(ctx);
   await sweepLinks(ctx);
   await sweepBaskets(ctx);
   await sweepPhoneChanges(ctx);
@@ -149,6 +178,7 @@ export function createTasks(mailer: Mailer, publicUrl: string, reachable = true)
     send_code: sendCodeBy(reports),
     check_sms: checkSms,
     send_mail: sendMail(mailer, publicUrl),
+    tell_second_factor: tellSecondFactor(mailer, publicUrl),
     tell_phone_change: tellPhoneChange({ mail: mailer, sms: sendTextBy(reports), publicUrl }),
     ask_to_confirm: askToConfirmBy(post),
     send_preference_link: sendPreferenceLinkBy(post),

@@ -6,12 +6,14 @@ import { stateForBasket } from './consent/baskets.ts';
 import { channels } from './consent/channels.ts';
 import { sealAll } from './consent/ledger/seals.ts';
 import { addNotice } from './consent/notices.ts';
-import { createApiKey, createClient } from './operators.ts';
+import { createClient } from './oauth/clients.ts';
+import { createApiKey } from './operators.ts';
 import { type Ctx, transaction } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { changeProfile } from './profile/profile.ts';
 import { register } from './profile/registration.ts';
 import { createCompany } from './staff/companies.ts';
+import { giveEntry } from './staff/pairs.ts';
 
 const PASSWORD = 'demo-assent-2026';
 const API_KEY = 'assent_demo_key_2026';
@@ -101,7 +103,7 @@ export async function seedDemo(ctx: Ctx, say: (line: string) => void): Promise<v
     await tx.db.run(sql`update account set email_verified_at = date_joined`);
     await seedCompanies(tx, password);
     await createApiKey(tx, 'Demo', ['*'], API_KEY);
-    await createClient(tx, 'demo', 'Demo back office', true);
+    await createClient(tx, { id: 'demo', name: 'Demo back office', password_grant: true });
     await tx.db.run(sql`update account set is_operator = true where email = 'operator@example.com'`);
     await seedBaskets(tx);
   });
@@ -254,13 +256,9 @@ async function seedCompanies(ctx: Ctx, password: string): Promise<void> {
     ids: { company: 16, shops: [21, 22], entry: 26 },
   });
   const rival = await sign(ctx, password, { email: 'kalfa@example.com', first_name: 'Kalfa', last_name: 'Aydın' });
-  const now = ctx.clock.now();
-  await ctx.db.run(sql`
-    insert into entry (id, company, account, shop_ids, permissions, created_at)
-    select 17, 15, id, '{11,19}'::bigint[], '{products,permissions,time_settings}'::text[], ${now} from account where email = 'cirak@example.com'`);
-  await ctx.db.run(sql`
-    insert into entry (id, company, account, shop_ids, permissions, created_at)
-    values (27, 16, ${rival}, '{21}', '{products,holidays}', ${now})`);
+  await ctx.db.run(sql`update account set email_verified_at = date_joined where id = ${rival}`);
+  await seedEntry(ctx, 15, 'cirak@example.com', [11, 19], ['products', 'permissions', 'time_settings'], 17);
+  await seedEntry(ctx, 16, 'kalfa@example.com', [21], ['products', 'holidays'], 27);
   // What comes next gets numbers above the fixed ones.
   await ctx.db.run(sql`
     select setval(pg_get_serial_sequence('company', 'id'), 100), setval(pg_get_serial_sequence('shop', 'id'), 100),
@@ -277,13 +275,26 @@ async function seedCompanies(ctx: Ctx, password: string): Promise<void> {
       shops: Array.from({ length: 1 + pick(4) }, (_, n) => names(`Shop ${n + 1}`)),
       language: 'en',
     });
-    for (const { id } of staff.slice(index * 8 + 1, index * 8 + 5)) {
-      await ctx.db.run(sql`
-        insert into entry (company, account, shop_ids, permissions, created_at)
-        values (${made.id}, ${id}, ${made.shops.slice(0, 1 + pick(made.shops.length)).map((shop) => shop.id)}::bigint[],
-                ${['products', 'holidays', 'discounts'].slice(0, 1 + pick(3))}::text[], ${now})`);
+    for (const { email } of staff.slice(index * 8 + 1, index * 8 + 5)) {
+      const shops = made.shops.slice(0, 1 + pick(made.shops.length)).map((shop) => shop.id);
+      await seedEntry(ctx, made.id, email, shops, ['products', 'holidays', 'discounts'].slice(0, 1 + pick(3)));
     }
   }
+}
+
+/** A colleague with each of these rights in each of these shops. @param id that the entry gets */
+async function seedEntry(
+  ctx: Ctx,
+  company: number,
+  email: string,
+  shops: readonly number[],
+  permissions: readonly string[],
+  id?: number,
+): Promise<void> {
+  if (id !== undefined) await ctx.db.run(sql`select setval(pg_get_serial_sequence('entry', 'id'), ${id - 1})`);
+  const grant = shops.flatMap((shop) => permissions.map((permission) => ({ shop, permission })));
+  const who = { caller: { name: 'demo', account: null }, author: { name: 'demo', evidence: {} } };
+  await giveEntry(ctx, { ...who, company, email, language: 'en', wish: { by: 'pairs', edit: { grant }, roles: {} } });
 }
 
 async function seedBaskets(ctx: Ctx): Promise<void> {

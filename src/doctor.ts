@@ -6,11 +6,13 @@ import { ConfigError, readConfig } from './config.ts';
 import { verifyLedger } from './consent/ledger/audit.ts';
 import { openInstallation } from './installation.ts';
 import { loyaltyFindings } from './loyalty/state.ts';
+import { issuerFinding } from './oauth/issuer.ts';
 import { messagesOf, providerName } from './phone/sms.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { createLog } from './platform/log.ts';
 import { type Guard, ledgerGuard } from './platform/rights.ts';
+import { verifyHistory } from './staff/verify.ts';
 
 export interface Finding {
   readonly name: string;
@@ -153,6 +155,14 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
       const ledger = await verifyLedger(ctx);
       if (ledger.fault === undefined) good('ledger', `${ledger.lines} lines in ${ledger.seals} seals hold`);
       else bad('ledger', ledger.fault, 'Compare with a backup or a head you kept: somebody changed the past.');
+      const { faults, lines } = await verifyHistory(ctx);
+      if (faults.length === 0) good('history', `${lines} lines hold, and the rights of colleagues are what they say`);
+      else
+        bad(
+          'history',
+          `company ${faults[0]!.company}: ${faults[0]!.what}`,
+          'All of it: npm run assent -- staff verify. Compare with a backup: somebody changed rights past the service.',
+        );
       findings.push({ name: 'guard', ...guardFinding(await ledgerGuard(db)) });
       const open = config.HOST !== '127.0.0.1' && config.HOST !== 'localhost' && config.HOST !== '::1';
       const unusable = ctx.settings.invalid();
@@ -164,6 +174,8 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
         );
       findings.push({ name: 'sms', ...(await smsFinding(ctx, open)) });
       for (const finding of await loyaltyFindings(ctx)) findings.push({ name: 'loyalty', ...finding });
+      const issuer = await issuerFinding(ctx);
+      if (issuer !== undefined) findings.push({ name: 'issuer', ...issuer });
       if (config.SMTP_URL !== undefined || !open)
         good('mail', config.SMTP_URL === undefined ? 'mails are printed (no SMTP_URL)' : 'SMTP');
       else bad('mail', 'mails are printed while the service listens to others', 'Set SMTP_URL.');

@@ -18,6 +18,7 @@ export const errors = {
   invalid_token: { status: 401 },
   csrf_failed: { status: 403 },
   forbidden: { status: 403 },
+  not_allowed: { status: 403 },
   not_signed: { status: 401 },
   throttled: { status: 429 },
   // Rules
@@ -32,6 +33,7 @@ export const errors = {
   invalid_client: { status: 401 },
   missing_permission: { status: 403 },
   missing_permission_in_shop: { status: 403 },
+  beyond_own_end: { status: 403 },
   own_entry: { status: 403 },
   owner_entry: { status: 403 },
   last_manager: { status: 409 },

@@ -11,7 +11,8 @@ import { doctor } from './doctor.ts';
 import { type Installation, openInstallation } from './installation.ts';
 import { loyaltyCommands } from './loyalty/commands.ts';
 import { reconcileCommand } from './loyalty/reconcile-command.ts';
-import { CommandError, createApiKey, createClient, createOperator } from './operators.ts';
+import { clientCommands } from './oauth/commands.ts';
+import { CommandError, createApiKey, createOperator, resetSecondFactor } from './operators.ts';
 import { budgetCommand } from './phone/budget-command.ts';
 import { testCommand } from './phone/test-command.ts';
 import type { Ctx } from './platform/ctx.ts';
@@ -25,7 +26,7 @@ import { SchemaError } from './platform/migrate.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from './platform/settings.ts';
 import { takeOver } from './profile/take-over.ts';
 import { serve } from './serve.ts';
-import { createCompany } from './staff/companies.ts';
+import { staffCommands } from './staff/commands.ts';
 import { transferCommands } from './transfer.ts';
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
@@ -211,6 +212,13 @@ operator
     }),
   );
 
+operator
+  .command('reset-second-factor <email>')
+  .description('take the second factor of anybody away who lost their app and recovery codes; their sign-ins end')
+  .action((email: string) =>
+    withInstallation(async ({ ctx }) => say(`${await resetSecondFactor(ctx, email)} signs in by password alone now.`)),
+  );
+
 const key = program.command('key').description('API keys for programs');
 key
   .command('create <name>')
@@ -222,38 +230,9 @@ key
     withInstallation(async ({ ctx }) => print(await createApiKey(ctx, name, scopes))),
   );
 
-const client = program.command('client').description('programs that may ask for tokens');
-client
-  .command('create <id>')
-  .description('register a client of POST /api/token')
-  .option('--name <name>', 'what people call it')
-  .option('--password-grant', 'it may exchange names and passwords for tokens: only for your own programs')
-  .action((id: string, { name, passwordGrant }: { name?: string; passwordGrant?: boolean }) =>
-    withInstallation(async ({ ctx }) => {
-      await createClient(ctx, id, name ?? id, passwordGrant ?? false);
-      say(`Made the client ${id}.`);
-    }),
-  );
+clientCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
 
-const company = program.command('company').description('businesses and their shops');
-company
-  .command('create <name>')
-  .description('make a company; an owner without an account is invited by mail')
-  .requiredOption('--owner <email>', 'e-mail address of the owner')
-  .option('--shop <name>', 'a shop; repeatable', (shop: string, before: string[]) => [...before, shop], [])
-  .option('--language <code>', 'language of the names', 'en')
-  .action((name: string, { owner, shop, language }: { owner: string; shop: string[]; language: string }) =>
-    withInstallation(async ({ ctx }) =>
-      print(
-        await createCompany(ctx, {
-          name: { [language]: name },
-          owner,
-          shops: shop.map((title) => ({ [language]: title })),
-          language,
-        }),
-      ),
-    ),
-  );
+staffCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
 
 const settings = program.command('settings').description('what can be changed while the service runs');
 settings

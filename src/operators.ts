@@ -1,10 +1,12 @@
-/** What only an operator at the machine can do: make operators, API keys and clients. */
+/** What only an operator at the machine can do: make operators and API keys. */
 import { createAccount, findByEmail } from './accounts/accounts.ts';
 import { apiScopes } from './accounts/callers.ts';
 import { disown } from './accounts/invitations.ts';
 import { hashPassword, passwordComplaints } from './accounts/passwords.ts';
+import { removeSecondFactor } from './accounts/second-factor.ts';
+import { closeOthers } from './accounts/sessions.ts';
 import { type Ctx, transaction } from './platform/ctx.ts';
-import { sql, violated } from './platform/db.ts';
+import { sql } from './platform/db.ts';
 import { email as emailKind } from './platform/drf.ts';
 import { randomKey, sha256 } from './platform/keys.ts';
 import { say } from './platform/language.ts';
@@ -53,6 +55,23 @@ export async function createOperator(
   return { email: email.value, password: password === undefined ? chosen : undefined, existed: false };
 }
 
+/**
+ * Takes the second factor of somebody away who lost app and recovery codes, and ends their sign-ins: whoever found the
+ * phone may be in them. Make sure first that it is them who ask.
+ * @throws CommandError when the address has no account, or the account no second factor
+ */
+export async function resetSecondFactor(ctx: Ctx, address: string): Promise<string> {
+  const known = await findByEmail(ctx, address);
+  if (known === undefined) throw new CommandError(`${address} has no account.`);
+  const removed = await transaction(ctx, async (tx) => {
+    const had = await removeSecondFactor(tx, known.id);
+    if (had) await closeOthers(tx, known.id);
+    return had;
+  });
+  if (!removed) throw new CommandError(`${known.email} has no second factor.`);
+  return known.email;
+}
+
 /** Makes an API key; the key itself is returned once and kept as a hash. @param scopes of `apiScopes`, or `*` */
 export async function createApiKey(
   ctx: Ctx,
@@ -66,15 +85,4 @@ export async function createApiKey(
   await ctx.db.run(sql`
     insert into api_key (name, key_hash, scopes, created_at) values (${name}, ${sha256(key)}, ${scopes}::text[], ${ctx.clock.now()})`);
   return key;
-}
-
-/** Registers a program that may ask for tokens. @throws CommandError when the id is taken */
-export async function createClient(ctx: Ctx, id: string, name: string, passwordGrant: boolean): Promise<void> {
-  try {
-    await ctx.db.run(sql`
-      insert into oauth_client (id, name, password_grant, created_at) values (${id}, ${name}, ${passwordGrant}, ${ctx.clock.now()})`);
-  } catch (error) {
-    if (violated(error) === 'oauth_client_pkey') throw new CommandError(`There is a client ${id} already.`);
-    throw error;
-  }
 }

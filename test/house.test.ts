@@ -13,6 +13,7 @@ import { own } from '../src/platform/problem.ts';
 import { createServer } from '../src/platform/server.ts';
 import { profileFields } from '../src/profile/fields.ts';
 import { settingNames, settings } from '../src/settings.ts';
+import { staffReasonCodes } from '../src/staff/decisions.ts';
 
 const root = join(import.meta.dirname, '..');
 const files = globSync('src/**/*.ts', { cwd: root })
@@ -159,6 +160,7 @@ const composed: Readonly<Record<string, readonly string[]>> = {
   'invalid.{}': ['null_character', 'surrogate'],
   'mail.{}.subject': ['password_reset', 'invitation', 'email_change', 'email_change_notice'],
   'reason.{}': reasonCodes,
+  'staff_reason.{}': staffReasonCodes,
   'source.{}': Object.keys(sources),
   'mail.{}.text': ['password_reset', 'invitation', 'email_change', 'email_change_notice'],
   'page.{}': [...source.get('src/profile/link-pages.ts')!.matchAll(/\btext\(language, '([\w.]+)'/g)].map(

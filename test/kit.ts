@@ -6,7 +6,8 @@ import { inject } from 'vitest';
 import { createHttp, createTasks } from '../src/app.ts';
 import { type Verification, verifyLedger } from '../src/consent/ledger/audit.ts';
 import { sealAll } from '../src/consent/ledger/seals.ts';
-import { createApiKey, createClient, createOperator } from '../src/operators.ts';
+import { createClient } from '../src/oauth/clients.ts';
+import { createApiKey, createOperator } from '../src/operators.ts';
 import type { Ctx } from '../src/platform/ctx.ts';
 import { type Connection, type Database, openDatabase, prepared } from '../src/platform/db.ts';
 import type { EngineRoles } from '../src/platform/engine/engine.ts';
@@ -214,7 +215,7 @@ async function openKit(
     },
     signIn: (email, password = PASSWORD) => signedIn('/users/login/', { email, password }, email),
     async bearer(email, password = PASSWORD) {
-      await createClient(ctx, 'kit', 'Kit', true).catch(() => {});
+      await createClient(ctx, { id: 'kit', name: 'Kit', password_grant: true }).catch(() => {});
       const { body } = await kit.send('POST', '/api/token', {
         body: { grant_type: 'password', client_id: 'kit', username: email, password },
       });

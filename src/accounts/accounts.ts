@@ -77,9 +77,17 @@ export const findByEmail = (
   ctx: Ctx,
   email: string,
 ): Promise<
-  | { id: number; email: string; password: string | null; is_active: boolean; language_code: string; proven: boolean }
+  | {
+      id: number;
+      email: string;
+      password: string | null;
+      is_active: boolean;
+      language_code: string;
+      second_factor: boolean;
+      proven: boolean;
+    }
   | undefined
 > =>
   ctx.db.one(
-    sql`select id, email, password, is_active, language_code, email_verified_at is not null as proven from account where email_key = ${foldEmail(email)}`,
+    sql`select id, email, password, is_active, language_code, second_factor, email_verified_at is not null as proven from account where email_key = ${foldEmail(email)}`,
   );

@@ -5,6 +5,7 @@ import { Failure, fail } from '../platform/failure.ts';
 import type { Actor, Incoming, Who } from '../platform/http.ts';
 import { sha256 } from '../platform/keys.ts';
 import { guardCsrf } from './csrf.ts';
+import { needsSecondFactor } from './second-factor.ts';
 import { type SignedIn, signedIn } from './sessions.ts';
 
 export interface Anyone extends Actor {
@@ -26,6 +27,7 @@ export const apiScopes = [
   'accounts',
   'companies',
   'webhooks',
+  'clients',
 ] as const;
 export type ApiScope = (typeof apiScopes)[number];
 
@@ -51,8 +53,8 @@ function forgetCookies(incoming: Incoming): void {
 
 const looksLikeKey = (key: string): boolean => /^\w{16,128}$/.test(key);
 
-/** The account of the session cookie, CSRF guarded; undefined when there is none. */
-async function bySession(ctx: Ctx, incoming: Incoming): Promise<SignedIn | undefined> {
+/** The account of the session cookie; undefined when there is none. */
+async function byCookie(ctx: Ctx, incoming: Incoming): Promise<SignedIn | undefined> {
   const { cookies } = incoming;
   let sent = false;
   for (const name of cookieNames) {
@@ -60,13 +62,17 @@ async function bySession(ctx: Ctx, incoming: Incoming): Promise<SignedIn | undef
     if (key === undefined || (sent && key === cookies[cookieNames[0]])) continue;
     sent = true;
     const found = looksLikeKey(key) ? await signedIn(ctx, { key, kinds: ['cookie'] }) : undefined;
-    if (found !== undefined) {
-      guardCsrf(incoming, ctx.settings.get('CSRF_TRUSTED_ORIGINS'));
-      return found;
-    }
+    if (found !== undefined) return found;
   }
   if (sent) forgetCookies(incoming);
   return undefined;
+}
+
+/** The account of the session cookie, CSRF guarded; undefined when there is none. */
+async function bySession(ctx: Ctx, incoming: Incoming): Promise<SignedIn | undefined> {
+  const found = await byCookie(ctx, incoming);
+  if (found !== undefined) guardCsrf(incoming, ctx.settings.get('CSRF_TRUSTED_ORIGINS'));
+  return found;
 }
 
 /** The credentials of an Authorization header of this scheme; undefined when it is another or there is none. */
@@ -100,6 +106,16 @@ export const guest: Who<Anyone> = {
   },
 };
 
+/** Whoever looks at our pages. A form of theirs brings its token along: what it does calls `guardForm` first. */
+export const visitor: Who<Anyone> = {
+  name: 'anyone with a browser, signed in or not',
+  security: [{}, { SessionCookie: [] }],
+  async admit(ctx, incoming) {
+    const found = await byCookie(ctx, incoming);
+    return found === undefined ? {} : { caller: name(found), signedIn: found };
+  },
+};
+
 /** A signed-in account, by session cookie or Token. */
 export const customer: Who<Customer> = {
   name: 'a signed-in customer',
@@ -122,6 +138,17 @@ export const bearer: Who<Customer> = {
   },
 };
 
+/** An account by what a request to a back office carries: an access token, or the session cookie. */
+export const colleague: Who<Customer> = {
+  name: 'an account with an access token, or signed in',
+  security: [{ Bearer: [] }, { SessionCookie: [] }],
+  async admit(ctx, incoming) {
+    if (credentials(incoming, 'bearer') !== undefined) return bearer.admit(ctx, incoming);
+    const found = (await bySession(ctx, incoming)) ?? fail('not_authenticated');
+    return { ...found, caller: name(found) };
+  },
+};
+
 /** A program with an API key of this scope, or a signed-in operator. */
 export const operator = (scope: ApiScope): Who<Operator> => ({
   name: `an operator, or an API key with the scope ${scope}`,
@@ -137,6 +164,31 @@ export const operator = (scope: ApiScope): Who<Operator> => ({
     }
     const found = (await bySession(ctx, incoming)) ?? fail('not_authenticated');
     if (!found.account.is_operator) fail('forbidden', { values: { need: scope } });
+    if (needsSecondFactor(ctx, 'operators', found.account)) fail('second_factor_required');
     return { caller: name(found), name: `operator:${found.account.id}` };
   },
 });
+
+/** Whoever looks after companies: an operator or a program of theirs, or an account within the rights it has there. */
+export interface Keeper extends Actor {
+  readonly caller: string;
+  /** Who it was, as histories show it: `operator:7`, `key:3` or `account:7`. */
+  readonly name: string;
+  /** Null: an operator or a program, who need no rights of their own. */
+  readonly account: number | null;
+  readonly signedIn?: SignedIn;
+}
+
+const companyOperator = operator('companies');
+
+/** An account with an access token, else an operator or an API key of the scope `companies`. */
+export const companyKeeper: Who<Keeper> = {
+  name: 'an account with an access token, an operator, or an API key with the scope companies',
+  security: [{ Bearer: [] }, ...companyOperator.security],
+  async admit(ctx, incoming) {
+    const key = credentials(incoming, 'bearer');
+    const found = key === undefined || key === '' ? undefined : await signedIn(ctx, { key, kinds: ['access'] });
+    if (found === undefined) return { ...(await companyOperator.admit(ctx, incoming)), account: null };
+    return { caller: name(found), name: name(found), account: found.account.id, signedIn: found };
+  },
+};

@@ -5,6 +5,7 @@
 import { randomInt, timingSafeEqual } from 'node:crypto';
 import { Failure } from '../platform/failure.ts';
 import type { Incoming } from '../platform/http.ts';
+import { html, type Markup } from '../platform/pages.ts';
 
 const alphabet = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789';
 const SECRET = 32;
@@ -90,4 +91,39 @@ export function guardCsrf(incoming: Incoming, trusted: readonly string[]): void 
   if (mine === undefined || !timingSafeEqual(Buffer.from(mine), Buffer.from(theirs!))) {
     refuse("CSRF token from the 'X-Csrftoken' HTTP header incorrect.");
   }
+}
+
+/** Name of the form field that carries the token, as Django calls it. */
+const CSRF_FIELD = 'csrfmiddlewaretoken';
+
+/**
+ * What a page with a form needs: the hidden field for each of its forms, and the `Set-Cookie` line for its answer.
+ * @param incoming the request for the page; the secret of a cookie the browser already has is kept, so that forms of
+ *   other tabs stay good
+ */
+export function csrfForm(incoming: Incoming): { field: Markup; cookie: string } {
+  const { cookie, token } = csrfPair(incoming.cookies['csrftoken']);
+  // With no referrer at all browsers name no origin either when the form is sent.
+  incoming.setHeader('referrer-policy', 'same-origin');
+  return {
+    field: html`<input type="hidden" name="${CSRF_FIELD}" value="${token}">`,
+    cookie: csrfCookie(cookie, incoming.secure),
+  };
+}
+
+/**
+ * Guards a form of our own pages, whoever sends it, signed in or not: signing somebody in as somebody else is an attack
+ * too (login CSRF).
+ * @param trusted origins besides our own host
+ * @param token what came in the field `csrfmiddlewaretoken`
+ * @throws csrf_failed, with a text for people
+ */
+export function guardForm(incoming: Incoming, trusted: readonly string[], token: unknown): void {
+  const { origin, 'sec-fetch-site': site } = incoming.headers;
+  // A page that lets no referrer out hides its origin from itself as well; that it is the same one the browser still says.
+  const ours = origin === 'null' ? site === 'same-origin' : originProblem(incoming, trusted) === undefined;
+  const mine = unmask(incoming.cookies['csrftoken'] ?? '');
+  const theirs = typeof token === 'string' ? unmask(token) : undefined;
+  const same = mine !== undefined && theirs !== undefined && timingSafeEqual(Buffer.from(mine), Buffer.from(theirs));
+  if (!ours || !same) throw new Failure('csrf_failed', { complaints: [{ path: [], key: 'page.csrf' }] });
 }

@@ -57,6 +57,8 @@ export async function sendLink(
     newEmail?: string;
     previousEmail?: string;
     unsent?: boolean;
+    /** From which an invitation is. */
+    company?: number;
   },
 ): Promise<void> {
   const now = ctx.clock.now();
@@ -88,8 +90,8 @@ export async function sendLink(
     await db.run(sql`
       update mail_link set used_at = ${now} where account = ${link.account} and purpose = ${link.purpose} and used_at is null`);
     await db.run(sql`
-      insert into mail_link (id, purpose, account, new_email, previous_email, language, created_at, expires_at)
-      values (${id}, ${link.purpose}, ${link.account}, ${link.newEmail ?? null}, ${link.previousEmail ?? null}, ${link.language},
+      insert into mail_link (id, purpose, account, new_email, previous_email, company, language, created_at, expires_at)
+      values (${id}, ${link.purpose}, ${link.account}, ${link.newEmail ?? null}, ${link.previousEmail ?? null}, ${link.company ?? null}, ${link.language},
               ${now}, ${new Date(now.getTime() + link.seconds * 1000)})`);
     if (link.unsent) return;
     await enqueue(tx, 'send_mail', { mail: link.purpose, link: id });

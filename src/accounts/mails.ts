@@ -8,6 +8,8 @@ import { linkToken, type MailLink } from './links.ts';
 
 interface Row extends MailLink {
   email: string;
+  /** Name of the company an invitation is from, by language. */
+  company: Readonly<Record<string, string>> | null;
 }
 
 /** Which address a mail goes to. */
@@ -33,8 +35,8 @@ function linkUrl(ctx: Ctx, publicUrl: string, row: MailLink): string {
 export function sendMail(mailer: Mailer, publicUrl: string): Task {
   return async (ctx, { mail, link }) => {
     const row = await ctx.db.one<Row>(sql`
-      select l.id, l.purpose, l.account, l.new_email, l.previous_email, l.language, a.email
-        from mail_link l join account a on a.id = l.account
+      select l.id, l.purpose, l.account, l.new_email, l.previous_email, l.language, a.email, c.name as company
+        from mail_link l join account a on a.id = l.account left join company c on c.id = l.company
        where l.id = ${String(link)}
          and (${mail === 'email_change_notice'} or (l.used_at is null and l.expires_at > ${ctx.clock.now()}))`);
     // Used, replaced or over meanwhile: nobody waits for it. A notice is no link: the old address is told in any case.
@@ -42,7 +44,14 @@ export function sendMail(mailer: Mailer, publicUrl: string): Task {
     const to = recipients[String(mail)]?.(row);
     if (to == null) throw new Error(`no mail is called ${String(mail)}`);
     const language = languageOf(row.language);
-    const values = { url: linkUrl(ctx, publicUrl, row), address: row.new_email ?? row.email };
+    const names = row.company ?? {};
+    const company = names[language] ?? Object.values(names)[0];
+    const values = {
+      url: linkUrl(ctx, publicUrl, row),
+      address: row.new_email ?? row.email,
+      company: company ?? '',
+      named: company === undefined ? 'no' : 'yes',
+    };
     await mailer(ctx, {
       to,
       subject: say(language, { key: `mail.${mail}.subject`, values }),

@@ -31,15 +31,30 @@ export const password: FieldKind<string> = {
   },
 };
 
+/** A code of the second factor; the longest is a recovery code in groups. */
+const otp = char(40, { blank: true });
+
 /** Longer than writing a link takes (3 ms here). */
-const RESET_MILLISECONDS = 50;
+export const RESET_MILLISECONDS = 50;
 
 export const keySchema = object({ key: text, redirect_url: textOrNull }, 'Key');
 export const detailSchema = object({ detail: text }, 'Detail');
 const common = { dialect: akinon, tag: 'Sign-in' } as const;
 
+/** The cookies of a new sign-in, for session and CSRF, both new. @param key of the session */
+export function sessionCookies(ctx: Ctx, incoming: Incoming, key: string): string[] {
+  const age = ctx.settings.get('SESSION_AGE');
+  const secure = incoming.secure ? '; Secure' : '';
+  const expires = new Date(ctx.clock.now().getTime() + age * 1000).toUTCString();
+  return [
+    `${ctx.settings.get('SESSION_COOKIE_NAME')}=${key}; expires=${expires}; HttpOnly; Max-Age=${age}; Path=/; SameSite=Lax${secure}`,
+    csrfCookie(csrfPair(undefined).cookie, incoming.secure),
+    ...(incoming.cookies[READ_COOKIE] === undefined ? [] : [forgetReadCookie]),
+  ];
+}
+
 /**
- * The answer that signs somebody in: the key for the body, cookies for session and CSRF, both new.
+ * The answer that signs somebody in: the key for the body, and the cookies.
  * @param who the proof of a password; an account's id where nobody was asked for one
  */
 export async function signedInAnswer(
@@ -48,26 +63,20 @@ export async function signedInAnswer(
   who: number | Proof,
   status: number,
 ): Promise<Answer> {
+  const agent = incoming.headers['user-agent'];
   const { cookie, token } =
-    typeof who === 'number' ? await startSession(ctx, who) : await signInBy(ctx, who, (tx) => startSession(tx, who.id));
-  const age = ctx.settings.get('SESSION_AGE');
-  const secure = incoming.secure ? '; Secure' : '';
-  const expires = new Date(ctx.clock.now().getTime() + age * 1000).toUTCString();
+    typeof who === 'number'
+      ? await startSession(ctx, who, agent)
+      : await signInBy(ctx, who, (tx) => startSession(tx, who.id, agent));
   return {
     status,
     body: { key: token, redirect_url: null },
-    headers: {
-      'set-cookie': [
-        `${ctx.settings.get('SESSION_COOKIE_NAME')}=${cookie}; expires=${expires}; HttpOnly; Max-Age=${age}; Path=/; SameSite=Lax${secure}`,
-        csrfCookie(csrfPair(undefined).cookie, incoming.secure),
-        ...(incoming.cookies[READ_COOKIE] === undefined ? [] : [forgetReadCookie]),
-      ],
-    },
+    headers: { 'set-cookie': sessionCookies(ctx, incoming, cookie) },
   };
 }
 
 /** Takes both session cookies back. */
-const gone = ['sessionid', 'osessionid'].map(
+export const gone = ['sessionid', 'osessionid'].map(
   (name) => `${name}=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax`,
 );
 
@@ -101,9 +110,16 @@ export const accountRoutes: readonly Route[] = [
     throttle: 'login',
     operationId: 'login',
     summary: 'Sign in',
+    description:
+      'An account with a second factor needs `otp` too: the code of its authenticator app, or a recovery code. Without one, or with a wrong one, the answer to a right password is 400 with the text under `otp`.',
     body: {
       required: true,
-      schema: object({ email: email.schema, password: password.schema }, 'Login'),
+      schema: {
+        title: 'Login',
+        type: 'object',
+        required: ['email', 'password'],
+        properties: { email: email.schema, password: password.schema, otp: otp.schema },
+      },
       example: { email: 'ada@example.com', password: 'demo-assent-2026' },
     },
     answers: {
@@ -118,11 +134,13 @@ export const accountRoutes: readonly Route[] = [
       const values = readFields(request.body, [
         { name: 'email', kind: email, required: true },
         { name: 'password', kind: password, required: true },
+        { name: 'otp', kind: otp, nullable: true },
       ]);
       const address = values['email'] as string;
       // Counted by address as well, so that many clients together guess no faster than one.
       await throttle(ctx, 'login', `email:${foldEmail(address)}`);
-      const proof = await checkCredentials(ctx, address, values['password'] as string);
+      const code = (values['otp'] as string | null | undefined) ?? undefined;
+      const proof = await checkCredentials(ctx, address, values['password'] as string, code);
       const answer = await signedInAnswer(ctx, request, proof, 200);
       // A new sign-in never continues an old one: its key is new, and the old session of this browser ends.
       if (request.actor.signedIn !== undefined) await closeFamily(ctx, request.actor.signedIn.family);

@@ -6,6 +6,7 @@ import { countHit, forgetHits, throttled } from '../platform/throttle.ts';
 import { findByEmail, foldEmail } from './accounts.ts';
 import { endLinks, openLink, sendLink, spendLink } from './links.ts';
 import { hashPassword, passwordComplaints, verifyPassword } from './passwords.ts';
+import { failCode, takeCode } from './second-factor.ts';
 import { closeOthers, openSession } from './sessions.ts';
 
 /** Wrong passwords for one address, whichever door they came through and whoever tried. */
@@ -14,16 +15,34 @@ const FAILED = { count: 100, duration: 3600 };
 /** That somebody knew the password of an account: true as long as the account still has the hash it was compared with. */
 export interface Proof {
   readonly id: number;
-  readonly hash: string;
+  /** Null where an outside issuer said who it is, and no password was asked for. */
+  readonly hash: string | null;
+  /** They have shown the second factor too. */
+  readonly secondFactor: boolean;
 }
 
 /**
- * The account of an address and a password. Unknown, invited and switched-off accounts get the same answer in the same
- * time. A hash of another system is replaced by ours on the way. Hand the proof to `signInBy`: the password may change
- * while it is being compared.
- * @throws invalid_credentials; throttled after too many wrong passwords for the address
+ * The account of an address and a password, and of a code where the account has a second factor. Unknown, invited and
+ * switched-off accounts get the same answer in the same time; only a right password hears of the code. Hand the proof to
+ * `signInBy`: the password may change while it is being compared.
+ * @param code of the authenticator app, or a recovery code; without a second factor it is not looked at
+ * @throws invalid_credentials, second_factor_needed, second_factor_wrong; throttled after too many wrong passwords for the
+ *   address or codes for the account
  */
-export async function checkCredentials(ctx: Ctx, email: string, password: string): Promise<Proof> {
+export async function checkCredentials(ctx: Ctx, email: string, password: string, code?: string): Promise<Proof> {
+  const proof = await checkPassword(ctx, email, password);
+  if (!proof.owes) return proof;
+  if (code === undefined || code.trim() === '') failCode('second_factor_needed');
+  await takeCode(ctx, proof.id, code);
+  return { ...proof, secondFactor: true };
+}
+
+/**
+ * The first half of `checkCredentials`. A hash of another system is replaced by ours on the way.
+ * @returns a proof that signs nobody in while a second factor is owed
+ * @throws invalid_credentials; throttled
+ */
+export async function checkPassword(ctx: Ctx, email: string, password: string): Promise<Proof & { owes: boolean }> {
   // Counted before it is compared, so that guesses made all at once are no more than guesses made in turn.
   const { over, resetSeconds } = await countHit(ctx, 'failed-sign-in', foldEmail(email), FAILED);
   if (over) throw throttled(resetSeconds);
@@ -32,36 +51,45 @@ export async function checkCredentials(ctx: Ctx, email: string, password: string
   return proof;
 }
 
-async function prove(ctx: Ctx, email: string, password: string): Promise<Proof> {
+async function prove(ctx: Ctx, email: string, password: string): Promise<Proof & { owes: boolean }> {
   const account = await findByEmail(ctx, email);
   const { fits, renew } = await verifyPassword(account?.is_active ? account.password : null, password);
   if (!fits || account === undefined || account.password === null) fail('invalid_credentials');
-  if (!renew) return { id: account.id, hash: account.password };
+  const proof = { id: account.id, secondFactor: false, owes: account.second_factor };
+  if (!renew) return { ...proof, hash: account.password };
   const hash = await hashPassword(password);
   const renewed = await ctx.db.run(sql`
     update account set password = ${hash} where id = ${account.id} and password = ${account.password}`);
   // Another sign-in renewed it first, or it was changed: what counts is what is stored now.
-  return renewed === 1 ? { id: account.id, hash } : prove(ctx, email, password);
+  return renewed === 1 ? { ...proof, hash } : prove(ctx, email, password);
 }
 
 /**
  * Does what a proof entitles to, in one transaction that holds the account's row: a new password either comes later and
  * ends what was done here, or came first and nothing is done.
- * @throws invalid_credentials when the password was changed, or the account switched off, since it was compared
+ * @throws invalid_credentials when the password was changed, or the account switched off, since it was compared;
+ *   second_factor_needed when the account has one that was not shown
  */
-export function signInBy<T>(ctx: Ctx, { id, hash }: Proof, work: (tx: Ctx) => Promise<T>): Promise<T> {
+export function signInBy<T>(ctx: Ctx, { id, hash, secondFactor }: Proof, work: (tx: Ctx) => Promise<T>): Promise<T> {
   return transaction(ctx, async (tx) => {
-    const held = await tx.db.one(sql`
-      select id from account where id = ${id} and password = ${hash} and is_active for no key update`);
+    const held = await tx.db.one<{ second_factor: boolean }>(sql`
+      select second_factor from account
+       where id = ${id} and (${hash === null} or password = ${hash}) and is_active for no key update`);
     if (held === undefined) fail('invalid_credentials');
+    // Here and not only where codes are checked: no door can forget it, and it may have been switched on a moment ago.
+    if (held.second_factor && !secondFactor) failCode('second_factor_needed');
     return work(tx);
   });
 }
 
-/** A new sign-in of the Akinon dialect: the session's cookie and a Token for clients without cookies. */
-export async function startSession(ctx: Ctx, account: number): Promise<{ cookie: string; token: string }> {
+/** A new sign-in of a browser: the session's cookie, and a Token for clients of the Akinon dialect without cookies. */
+export async function startSession(
+  ctx: Ctx,
+  account: number,
+  userAgent: string | undefined,
+): Promise<{ cookie: string; token: string }> {
   const seconds = ctx.settings.get('SESSION_AGE');
-  const keys = await openSession(ctx, account, { cookie: { seconds }, token: { seconds } });
+  const keys = await openSession(ctx, account, { cookie: { seconds }, token: { seconds } }, { userAgent });
   await ctx.db.run(sql`update account set last_login = ${ctx.clock.now()} where id = ${account}`);
   return keys;
 }

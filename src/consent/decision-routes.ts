@@ -1,12 +1,10 @@
 /** `POST /v1/decisions/contact`: one question as JSON, or as many as there are as NDJSON, streamed both ways. */
 import Type from 'typebox';
 import { operator } from '../accounts/callers.ts';
-import { inOrder } from '../platform/ahead.ts';
 import type { Ctx } from '../platform/ctx.ts';
-import { Failure, fail } from '../platform/failure.ts';
-import { type Incoming, ok, type Request, type Route, route } from '../platform/http.ts';
-import type { Language } from '../platform/language.ts';
-import { checkSchema, own, problem, problems } from '../platform/problem.ts';
+import { ok, type Request, type Route, route } from '../platform/http.ts';
+import { answerLines } from '../platform/lines.ts';
+import { checkSchema, own, problems } from '../platform/problem.ts';
 import { flag, object, text, textOrNull, timeOrNull } from '../platform/schema.ts';
 import { type Decision, decideContacts, type Question } from './decisions.ts';
 import { readSubject, subjectFields } from './subject.ts';
@@ -24,41 +22,9 @@ function readQuestion(ctx: Ctx, value: unknown): Question {
   return readSubject(ctx, value as Type.Static<typeof question>);
 }
 
-/** Answers of a batch of lines, one line each: what is wrong with a line is said in its place and stops no other. */
-async function answerLines(
-  ctx: Ctx,
-  lines: readonly string[],
-  incoming: Incoming,
-  language: Language,
-): Promise<string> {
-  const answers = new Array<string>(lines.length);
-  const questions: Question[] = [];
-  const places: number[] = [];
-  for (const [index, line] of lines.entries()) {
-    try {
-      questions.push(readQuestion(ctx, parse(line)));
-      places.push(index);
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error;
-      answers[index] = JSON.stringify({ error: problem(error, incoming).body });
-    }
-  }
-  const decisions = questions.length === 0 ? [] : await decideContacts(ctx, questions, language);
-  for (const [index, made] of decisions.entries()) answers[places[index]!] = line(made);
-  return `${answers.join('\n')}\n`;
-}
-
 /** The decision as JSON; its texts but the reason need no escaping. */
 const line = ({ allowed, state, since, code, reason, event }: Decision): string =>
   `{"allowed":${allowed},"state":"${state}","since":${since === null ? 'null' : `"${since}"`},"code":"${code}","reason":${JSON.stringify(reason)},"event":${event === null ? 'null' : `"${event}"`}}`;
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (error) {
-    fail('malformed', { values: { detail: `JSON parse error - ${(error as Error).message}` } });
-  }
-}
 
 export const decisionRoutes: readonly Route[] = [
   route({
@@ -95,8 +61,11 @@ export const decisionRoutes: readonly Route[] = [
     async run(ctx: Ctx, request: Request<{ caller?: string }>) {
       const { body, language } = request;
       if (body.kind === 'ndjson') {
-        const work = (lines: string[]): Promise<string> => answerLines(ctx, lines, request, language);
-        return { status: 200, body: inOrder(body.lines, work), headers: { 'content-type': 'application/x-ndjson' } };
+        return answerLines(request, body.lines, {
+          read: (value) => readQuestion(ctx, value),
+          answer: (questions) => decideContacts(ctx, questions, language),
+          write: line,
+        });
       }
       const [made] = await decideContacts(ctx, [readQuestion(ctx, body.value ?? {})], language);
       return ok(made);

@@ -145,3 +145,10 @@ export const ok = (body: unknown, headers: Record<string, string | string[]> = {
 });
 /** A status without a body. */
 export const empty = (status: number, headers: Record<string, string | string[]> = {}): Answer => ({ status, headers });
+
+/** ETags of an If-Match header; undefined without one. */
+export function ifMatch(incoming: Incoming): string[] | undefined {
+  const header = incoming.headers['if-match'];
+  // Weak tags never match (RFC 9110, 13.1.1): left as they are, they equal none of ours.
+  return header?.split(',').map((tag) => tag.trim());
+}

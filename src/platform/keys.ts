@@ -4,11 +4,13 @@ import { createPrivateKey, createPublicKey, hash, hkdfSync, type KeyObject, rand
 export interface Keys {
   /** HMAC-SHA-256 under the purpose's own key. */
   hash(
-    purpose: 'contact_point' | 'basket_uid' | 'code' | 'link' | 'throttle' | 'idempotency',
+    purpose: 'contact_point' | 'basket_uid' | 'code' | 'link' | 'throttle' | 'idempotency' | 'recovery_code',
     ...parts: (string | Buffer)[]
   ): Buffer;
   /** Key for `encrypt` and `decrypt` of secrets.ts, 32 bytes. */
-  encryption(purpose: 'webhook_secret' | 'setting_secret'): Buffer;
+  encryption(
+    purpose: 'webhook_secret' | 'setting_secret' | 'second_factor' | 'sign_in_step' | 'outside_sign_in',
+  ): Buffer;
   /** Signs ledger heads (Ed25519, RFC 8032). */
   readonly sealing: { readonly private: KeyObject; readonly public: KeyObject };
   /** Recognises the key again without revealing it: stored in the database, compared at each start. */

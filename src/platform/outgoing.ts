@@ -1,4 +1,4 @@
-/** Calls to others, made by jobs only: with an end to waiting, and errors in words of ours. */
+/** Calls to others, made by jobs and by a sign-in at an outside issuer: with an end to waiting, and errors in words of ours. */
 import { Agent, request } from 'undici';
 import type { HttpAnswer, HttpCall } from '../calls.ts';
 

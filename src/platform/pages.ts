@@ -54,18 +54,28 @@ nav a{padding:.55rem .75rem;border-radius:.5rem;color:var(--soft)}nav [aria-curr
 [role=switch]{appearance:none;flex:none;width:3.25rem;height:1.9rem;margin:0;padding:0;border:2px solid var(--edge);border-radius:1rem;cursor:pointer;background:radial-gradient(circle at .8rem 50%,var(--edge) .5rem,transparent .55rem)}
 [role=switch]:checked{border-color:var(--accent);background:radial-gradient(circle at calc(100% - .8rem) 50%,var(--sheet) .55rem,transparent .6rem) var(--accent)}
 @media (forced-colors:active){[role=switch]{appearance:auto;width:1.5rem;height:1.5rem}}
-.history p{margin:.15rem 0}summary{padding:.65rem 0;border-top:1px solid var(--line);color:var(--accent);cursor:pointer}details .history{margin:0}.foot{margin-top:2.5rem;padding-top:1rem;border-top:1px solid var(--line)}`;
+.history p{margin:.15rem 0}summary{padding:.65rem 0;border-top:1px solid var(--line);color:var(--accent);cursor:pointer}details .history{margin:0}.foot{margin-top:2.5rem;padding-top:1rem;border-top:1px solid var(--line)}
+.button{display:inline-block;margin:.5rem .35rem .5rem 0;padding:.55rem 1.1rem;min-height:2.75rem;border-radius:.5rem;background:var(--accent);color:var(--sheet);font-weight:600;text-decoration:none}.button.quiet{background:transparent;color:var(--accent)}
+.sessions>li{display:flex;flex-wrap:wrap;gap:.25rem 1rem;justify-content:space-between;align-items:center}.sessions>li>div{flex:1 1 16rem}.sessions button{margin:.25rem 0}
+.qr{display:block;width:min(100%,15rem);margin:1rem 0;border-radius:.5rem}.secret{white-space:normal;font-size:1.05rem}.codes{columns:2 11rem;margin:1rem 0;padding-inline-start:2rem}.codes li{break-inside:avoid;padding:.15rem 0}`;
 
 /** The policy names the one style sheet by its hash: markup that slipped through could not even bring a style. */
 const styleHash = createHash('sha256').update(style).digest('base64');
 
+/**
+ * The policy of a page, which its answer may bring along in place of the dialect's.
+ * @param forms sources besides our own where its forms may lead: browsers hold redirects after a form to them too
+ */
+export const policy = (...forms: string[]): string =>
+  `default-src 'none'; style-src 'sha256-${styleHash}'; img-src 'self'; form-action ${["'self'", ...forms].join(' ')}; base-uri 'none'; frame-ancestors 'none'`;
+
 const ownNames: Readonly<Record<Language, string>> = { en: 'English', tr: 'Türkçe', nl: 'Nederlands', fr: 'Français' };
 
-/** A row of links to the same page in each language. */
-export const languageLinks = (language: Language, label: string): Markup =>
+/** A row of links to the same page in each language. @param query what else is in its address, e.g. `next=%2F` */
+export const languageLinks = (language: Language, label: string, query = ''): Markup =>
   html`<nav aria-label="${label}">${pages.languages.map(
     (each) =>
-      html`<a href="?lang=${each}" lang="${each}" hreflang="${each}"${new Markup(each === language ? ' aria-current="true"' : '')}>${ownNames[each]}</a>`,
+      html`<a href="?${query === '' ? '' : `${query}&`}lang=${each}" lang="${each}" hreflang="${each}"${new Markup(each === language ? ' aria-current="true"' : '')}>${ownNames[each]}</a>`,
   )}</nav>`;
 
 /**
@@ -88,14 +98,14 @@ export const pages: Dialect = {
   name: 'pages',
   jsonType: 'application/json',
   languages: ['en', 'tr', 'nl', 'fr'],
-  prefixes: ['/links', '/docs', '/console', '/preferences', '/unsubscribe', '/phone'],
+  prefixes: ['/links', '/docs', '/console', '/preferences', '/unsubscribe', '/phone', '/account'],
   reads: ['form'],
   describe: ({ allow }) => ({ status: 204, headers: { allow } }),
   accept: () => {},
   headers: (incoming: Incoming) => ({
     'content-language': incoming.language,
     'cache-control': 'private, no-store',
-    'content-security-policy': `default-src 'none'; style-src 'sha256-${styleHash}'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`,
+    'content-security-policy': policy(),
     'x-content-type-options': 'nosniff',
     'x-frame-options': 'DENY',
     // A link's token is part of its address: it must not travel on.

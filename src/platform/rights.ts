@@ -4,8 +4,8 @@
  */
 import { type Db, prepared, sql } from './db.ts';
 
-/** The tables of the ledger. Each has a trigger `append_only` too, which also stands in the way of the owner. */
-export const ledgerTables: readonly string[] = ['consent_event', 'ledger_seal', 'ledger_line', 'notice'];
+/** The tables of the ledger, and the history of rights. Each has a trigger `append_only` too, which also stands in the way of the owner. */
+export const ledgerTables: readonly string[] = ['consent_event', 'ledger_seal', 'ledger_line', 'notice', 'staff_event'];
 
 /** Rows are added and read. Every other table, also one that a later migration makes, may be written freely. */
 const appendOnly: readonly string[] = [...ledgerTables, 'setting_change'];

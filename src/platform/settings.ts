@@ -95,7 +95,7 @@ const hidden = (name: SettingName, value: unknown): unknown => withSecrets(name,
 
 /** Host that a connection leads to; undefined: the provider's own. */
 const hostOf = (value: Values | undefined): string | undefined => {
-  const url = value?.['url'];
+  const url = value?.['url'] ?? value?.['issuer'];
   return typeof url === 'string' && URL.canParse(url) ? new URL(url).origin : undefined;
 };
 

@@ -11,7 +11,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { type FieldRule, readFields } from '../platform/drf.ts';
 import { evidenceOf } from '../platform/evidence.ts';
 import { type Complaint, Failure, refuse } from '../platform/failure.ts';
-import type { Incoming, Request } from '../platform/http.ts';
+import { type Incoming, ifMatch, type Request } from '../platform/http.ts';
 import { storePicture } from './avatar.ts';
 import type { ProfileChange } from './decide.ts';
 import { avatarUrl, profileColumns, profileNames, profileRules } from './fields.ts';
@@ -34,13 +34,6 @@ export function phoneAmong(ctx: Ctx, values: Readonly<Record<string, unknown>>):
 
 /** Where the loyalty part stands in the attributes. */
 export const LOYALTY_KEY = 'loyalty';
-
-/** ETags of an If-Match header; undefined without one. */
-function ifMatch(incoming: Incoming): string[] | undefined {
-  const header = incoming.headers['if-match'];
-  // Weak tags never match (RFC 9110, 13.1.1): left as they are, they equal none of ours.
-  return header?.split(',').map((tag) => tag.trim());
-}
 
 /**
  * The notices a client says it showed, in `Assent-Notice: 7, 9`, by channel; undefined without the header.

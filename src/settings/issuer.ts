@@ -12,8 +12,8 @@ export const oidcIssuer = Type.Object(
     name: Type.String({ minLength: 1, maxLength: 100 }),
     /** `operators` who exist already, and `staff`: whoever has, or is invited to, rights in a company. */
     for: Type.Array(Type.Enum(['operators', 'staff']), { minItems: 1, uniqueItems: true }),
-    /** Addresses of these domains only. */
-    domains: Type.Array(Type.String({ pattern: '^[a-z0-9.-]+\\.[a-z]{2,}$', maxLength: 253 }), {
+    /** Addresses of these domains only, not of their subdomains; IDNs as the DNS has them (`xn--…`). */
+    domains: Type.Array(Type.String({ pattern: '^[a-z0-9.-]+\\.[a-z][a-z0-9-]*[a-z0-9]$', maxLength: 253 }), {
       minItems: 1,
       maxItems: 100,
       uniqueItems: true,
