@@ -83,6 +83,10 @@ async function start(env: Record<string, string>): Promise<{ child: ChildProcess
   });
   if (process.env['ASSENT_BENCH_PINNED'] !== undefined)
     spawnSync('taskset', ['-a', '-p', '-c', '0', String(child.pid)]);
-  const [{ port }] = (await once(child, 'message')) as [{ port: number }];
+  const ended = once(child, 'exit').then(() => {
+    throw new Error('the service ended before it listened');
+  });
+  const [{ port }] = (await Promise.race([once(child, 'message'), ended])) as [{ port: number }];
+  ended.catch(() => {});
   return { child, origin: `http://127.0.0.1:${port}` };
 }

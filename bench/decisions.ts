@@ -2,11 +2,10 @@
  * `npm run bench -- decisions`: questions a second through POST /v1/decisions/contact, NDJSON both ways, one process,
  * one connection, answers checked against the database.
  */
-import { request } from 'node:http';
-import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type Database, prepared, sql } from '../src/platform/db.ts';
-import { type Bed, median, onBed, say } from './bed.ts';
+import { type Bed, onBed, say } from './bed.ts';
+import { measure } from './questions.ts';
 
 const KEY = 'bench_decisions_key_0000';
 const STEP = 20_000;
@@ -40,46 +39,6 @@ async function seed({ db, keys }: Pick<Bed, 'db' | 'keys'>, accounts: number): P
     await db.run(prepared(`vacuum analyze ${table}`));
 }
 
-interface Run {
-  readonly seconds: number;
-  readonly answers: string[];
-}
-
-/** Sends all questions through one connection, reading while sending. */
-function ask(origin: string, questions: readonly string[], keep: boolean): Promise<Run & { lines: number }> {
-  const pieces: Buffer[] = [];
-  for (let i = 0; i < questions.length; i += 500)
-    pieces.push(Buffer.from(`${questions.slice(i, i + 500).join('\n')}\n`));
-  return new Promise((resolve, reject) => {
-    const begun = performance.now();
-    const sent = request(`${origin}/v1/decisions/contact`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/x-ndjson' },
-    });
-    sent.on('error', reject);
-    sent.on('response', (response) => {
-      let lines = 0;
-      const kept: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => {
-        for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) lines += 1;
-        if (keep) kept.push(chunk);
-      });
-      response.on('error', reject);
-      response.on('end', () => {
-        if (response.statusCode !== 200) reject(new Error(`answered ${response.statusCode}`));
-        const answers = keep ? Buffer.concat(kept).toString().trimEnd().split('\n') : [];
-        resolve({ seconds: (performance.now() - begun) / 1000, lines, answers });
-      });
-    });
-    let next = 0;
-    const send = (): void => {
-      while (next < pieces.length) if (!sent.write(pieces[next++])) return void sent.once('drain', send);
-      sent.end();
-    };
-    send();
-  });
-}
-
 async function check(db: Database, numbers: readonly number[], answers: readonly string[]): Promise<void> {
   const rows = await db.rows<{ n: number; state: string; event: string }>(sql`
     select contact_point as n, state, event from consent_state where contact_point = any (${numbers}::bigint[]) and channel = 'sms'`);
@@ -111,30 +70,18 @@ export async function run(args: string[]): Promise<void> {
     say(`Making ${accounts} accounts …`);
     await seed({ db, keys }, accounts);
     const { origin } = await start();
-    const anybody = (): number[] => Array.from({ length: count }, () => 1 + Math.floor(Math.random() * accounts));
-    const kinds: Record<string, (n: number) => string> = {
-      recipient: (n) => `{"recipient":"${phone(n)}","channel":"sms"}`,
-      account: (n) => `{"account":${n},"channel":"sms","purpose":"marketing"}`,
-    };
-    const rates = new Map<string, number[]>(Object.keys(kinds).map((name) => [name, []]));
-    for (let round = 0; round <= rounds; round += 1) {
-      for (const [name, question] of Object.entries(kinds)) {
-        const numbers = anybody();
-        const { seconds, lines, answers } = await ask(origin, numbers.map(question), round === 0);
-        if (lines !== count) throw new Error(`${count} questions, ${lines} answers`);
-        // The first round is unmeasured: code is compiled, pages are in memory, and every answer is checked.
-        if (round === 0) await check(db, numbers, answers);
-        else rates.get(name)!.push(count / seconds);
-      }
-    }
-    say(
-      `\n${cpus().length} × ${cpus()[0]!.model}, Node ${process.versions.node}, PostgreSQL 18 embedded, ${accounts} accounts, ${rounds} × ${count} questions\n`,
+    await measure(
+      { origin, path: '/v1/decisions/contact', key: KEY },
+      {
+        kinds: [
+          { name: 'recipient', write: (n) => `{"recipient":"${phone(n)}","channel":"sms"}` },
+          { name: 'account', write: (n) => `{"account":${n},"channel":"sms","purpose":"marketing"}` },
+        ],
+        rounds,
+        make: () => Array.from({ length: count }, () => 1 + Math.floor(Math.random() * accounts)),
+        check: (numbers, answers) => check(db, numbers, answers),
+        about: `${accounts} accounts`,
+      },
     );
-    for (const [name, all] of rates) {
-      const rate = median(all);
-      say(
-        `by ${name.padEnd(12)} ${rate.toFixed(0).padStart(8)} rows/s   goal 50000: ${rate >= 50_000 ? 'reached' : 'missed'}`,
-      );
-    }
   });
 }

@@ -20,11 +20,15 @@ export interface Result {
   readonly bad: number;
 }
 
-/** What each request is: a path for everybody, and how session number `n` (from 1) asks. */
+/** What each request is, for session number N, from 1. */
 export interface Shape {
-  readonly method: 'GET' | 'PATCH';
+  /** `N` in it is the session's number. */
   readonly path: string;
   readonly sessions: number;
+  /** Sends an access token instead of a cookie. */
+  readonly bearer?: boolean;
+  /** Body of a PATCH, in which NUMBER and FLAG are drawn anew each time; absent: a GET. */
+  readonly change?: string;
 }
 
 /** Key of session number `n`; the seed stores its hash. */
@@ -37,19 +41,22 @@ export const generator = spawnSync('wrk', ['-v']).error === undefined ? 'wrk' : 
 const run = promisify(execFile);
 const folder = mkdtempSync(join(tmpdir(), 'assent-bench-'));
 
-const script = ({ method, path, sessions }: Shape): string => `
+const script = ({ path, sessions, bearer, change }: Shape): string => `
 local seeded = false
 request = function()
   if not seeded then math.randomseed(os.time() + tonumber(tostring({}):sub(-6), 16)); seeded = true end
   local n = math.random(1, ${sessions})
-  local headers = { ["cookie"] = string.format("sessionid=bench%020d; csrftoken=${CSRF}", n) }
+  local key = string.format("bench%020d", n)
+  local headers = ${bearer ? '{ ["authorization"] = "Bearer " .. key }' : `{ ["cookie"] = "sessionid=" .. key .. "; csrftoken=${CSRF}" }`}
+  local path = ([[${path}]]):gsub("N", n)
   ${
-    method === 'GET'
-      ? `return wrk.format("GET", "${path}", headers)`
+    change === undefined
+      ? 'return wrk.format("GET", path, headers)'
       : `headers["x-csrftoken"] = "${CSRF}"
   headers["content-type"] = "application/json"
-  local allowed = math.random(0, 1) == 1 and "true" or "false"
-  return wrk.format("PATCH", "${path}", headers, string.format('{"first_name":"Ada %d","sms_allowed":%s}', math.random(1, 1000000), allowed))`
+  local flag = function() return math.random(0, 1) == 1 and "true" or "false" end
+  local body = ([[${change}]]):gsub("NUMBER", function() return math.random(1, 1000000) end):gsub("FLAG", flag)
+  return wrk.format("PATCH", path, headers, body)`
   }
 end
 done = function(summary, latency, requests)
@@ -59,35 +66,36 @@ done = function(summary, latency, requests)
 end`;
 
 async function withWrk(origin: string, shape: Shape, seconds: number): Promise<Result> {
-  const file = join(folder, `${shape.method}.lua`);
+  const file = join(folder, `${shape.change === undefined ? 'get' : 'patch'}.lua`);
   writeFileSync(file, script(shape));
   const { stdout } = await run('wrk', ['-t', '1', '-c', String(CONNECTIONS), '-d', `${seconds}s`, '-s', file, origin]);
   const { answers, micros, p50, p99, bad } = JSON.parse(/RESULT (.*)/.exec(stdout)![1]!) as Record<string, number>;
   return { rate: (answers! / micros!) * 1e6, p50: p50!, p99: p99!, answers: answers!, bad: bad! };
 }
 
-async function withAutocannon(origin: string, { method, path, sessions }: Shape, seconds: number): Promise<Result> {
+async function withAutocannon(origin: string, shape: Shape, seconds: number): Promise<Result> {
+  const { path, sessions, bearer, change } = shape;
   const result = await autocannon({
     url: origin,
     connections: CONNECTIONS,
     duration: seconds,
     requests: [
       {
-        method,
-        path,
+        method: change === undefined ? 'GET' : 'PATCH',
         setupRequest(request) {
           const n = 1 + Math.floor(Math.random() * sessions);
-          const body = JSON.stringify({
-            first_name: `Ada ${Math.floor(Math.random() * 1e6)}`,
-            sms_allowed: Math.random() < 0.5,
-          });
+          const key = sessionKey(n);
+          const body = change
+            ?.replaceAll('NUMBER', () => String(Math.floor(Math.random() * 1e6)))
+            .replaceAll('FLAG', () => String(Math.random() < 0.5));
           return {
             ...request,
+            path: path.replaceAll('N', String(n)),
             headers: {
-              cookie: `sessionid=${sessionKey(n)}; csrftoken=${CSRF}`,
-              ...(method === 'PATCH' ? { 'x-csrftoken': CSRF, 'content-type': 'application/json' } : {}),
+              ...(bearer ? { authorization: `Bearer ${key}` } : { cookie: `sessionid=${key}; csrftoken=${CSRF}` }),
+              ...(body === undefined ? {} : { 'x-csrftoken': CSRF, 'content-type': 'application/json' }),
             },
-            ...(method === 'PATCH' ? { body } : {}),
+            ...(body === undefined ? {} : { body }),
           };
         },
       },

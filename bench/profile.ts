@@ -2,14 +2,15 @@
  * `npm run bench -- profile`: GET and PATCH of /users/profile/ at 64 connections, interleaved with fixed JSON from the
  * same Fastify, with the same verbs one by one, and with pgbench making the same change in one statement.
  */
-import { execFile, spawnSync } from 'node:child_process';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { type Database, prepared, sql } from '../src/platform/db.ts';
-import { median, onBed, say } from './bed.ts';
+import { onBed, say } from './bed.ts';
 import { CONNECTIONS, CSRF, drive, generator, type Result, sessionKey } from './load.ts';
+import { findPgbench, pgbench } from './pgbench.ts';
+import { report } from './report.ts';
 
 /** Accounts with a number, a session, and two consents each, their events sealed like any others. */
 async function seed(db: Database, accounts: number): Promise<void> {
@@ -19,8 +20,8 @@ async function seed(db: Database, accounts: number): Promise<void> {
     `insert into account (id, email, email_key, first_name, last_name, phone, phone_e164, language_code, email_point, phone_point, date_joined)
      select n, 'person' || n || '@example.com', 'person' || n || '@example.com', 'Ada', 'Yılmaz', '0532' || lpad(n::text, 7, '0'), '+90532' || lpad(n::text, 7, '0'), 'tr', e.id, p.id, now()
        from generate_series(1, $1) n join contact_point e on e.value = 'email' || n join contact_point p on p.value = 'phone' || n`,
-    `insert into session (key_hash, kind, account, family, created_at, expires_at)
-     select sha256(('bench' || lpad(n::text, 20, '0'))::bytea), 'cookie', n, gen_random_uuid(), now(), now() + interval '1 day' from generate_series(1, $1) n`,
+    `insert into session (key_hash, kind, account, family, signed_in_at, created_at, expires_at)
+     select sha256(('bench' || lpad(n::text, 20, '0'))::bytea), 'cookie', n, gen_random_uuid(), now(), now(), now() + interval '1 day' from generate_series(1, $1) n`,
     `insert into consent_event (id, contact_point, account, channel, purpose, kind, occurred_at, recorded_at, source, actor, commitment, hash)
      select gen_random_uuid(), case channel when 'email' then email_point else phone_point end, id, channel, 'marketing', 'grant', now(), now(), 'import', 'bench',
             sha256('e'), sha256((id || channel)::bytea) from account, (values ('email'), ('sms')) c (channel) where id <= $1`,
@@ -59,51 +60,6 @@ select e.contact_point, 'sms', 'marketing', me.next, e.occurred_at, e.id, me.id,
 on conflict (contact_point, channel, purpose) do update set state = excluded.state, since = excluded.since, event = excluded.event, account = excluded.account, latest = excluded.latest;
 `;
 
-function findPgbench(): string | undefined {
-  const places = ['pgbench'];
-  try {
-    for (const version of readdirSync('/usr/lib/postgresql').sort().reverse())
-      places.push(`/usr/lib/postgresql/${version}/bin/pgbench`);
-  } catch {
-    // Not Debian.
-  }
-  return places.find((place) => spawnSync(place, ['--version']).status === 0);
-}
-
-async function pgbench(program: string, socket: string, file: string, seconds: number): Promise<Result> {
-  const args = [
-    '-h',
-    socket,
-    '-p',
-    '5432',
-    '-U',
-    'assent_app',
-    '-n',
-    '-M',
-    'prepared',
-    '-c',
-    String(CONNECTIONS),
-    '-j',
-    '1',
-    '-T',
-    String(seconds),
-    '-f',
-    file,
-    'assent',
-  ];
-  const { stdout } = await promisify(execFile)(program, args);
-  const rate = Number(/tps = ([\d.]+)/.exec(stdout)![1]);
-  const answers = Number(/actually processed: (\d+)/.exec(stdout)![1]);
-  const average = Number(/latency average = ([\d.]+)/.exec(stdout)![1]);
-  return {
-    rate,
-    p50: average,
-    p99: Number.NaN,
-    answers,
-    bad: Number(/failed transactions: (\d+)/.exec(stdout)?.[1] ?? 0),
-  };
-}
-
 /** Changes written so far, once what was under way when the load ended is written too. */
 async function total(db: Database): Promise<number> {
   for (let last = -1; ; ) {
@@ -141,12 +97,13 @@ export async function run(args: string[]): Promise<void> {
     const script = join(folder, 'change.sql');
     writeFileSync(script, pgbenchScript(accounts));
     const profile = '/users/profile/';
+    const change = '{"first_name":"Ada NUMBER","sms_allowed":FLAG}';
     const everybody: Record<string, () => Promise<Result>> = {
-      'fixed JSON': () => drive(batched.origin, { method: 'GET', path: '/bench/fixed', sessions: accounts }, seconds),
-      GET: () => drive(batched.origin, { method: 'GET', path: profile, sessions: accounts }, seconds),
-      'GET one by one': () => drive(alone.origin, { method: 'GET', path: profile, sessions: accounts }, seconds),
-      PATCH: () => drive(batched.origin, { method: 'PATCH', path: profile, sessions: accounts }, seconds),
-      'PATCH one by one': () => drive(alone.origin, { method: 'PATCH', path: profile, sessions: accounts }, seconds),
+      'fixed JSON': () => drive(batched.origin, { path: '/bench/fixed', sessions: accounts }, seconds),
+      GET: () => drive(batched.origin, { path: profile, sessions: accounts }, seconds),
+      'GET one by one': () => drive(alone.origin, { path: profile, sessions: accounts }, seconds),
+      PATCH: () => drive(batched.origin, { path: profile, sessions: accounts, change }, seconds),
+      'PATCH one by one': () => drive(alone.origin, { path: profile, sessions: accounts, change }, seconds),
       ...(program === undefined ? {} : { pgbench: () => pgbench(program, socket, script, seconds) }),
     };
     const contestants = Object.fromEntries(
@@ -172,6 +129,12 @@ export async function run(args: string[]): Promise<void> {
     report(
       results,
       `${cpus().length} × ${cpus()[0]!.model}, Node ${process.versions.node}, PostgreSQL 18 embedded, ${generator}, ${accounts} accounts, ${rounds} × ${seconds} s`,
+      [
+        { title: 'GET / fixed JSON', of: 'GET', to: 'fixed JSON', goal: 0.6 },
+        { title: 'GET / GET one by one', of: 'GET', to: 'GET one by one' },
+        { title: 'PATCH / pgbench', of: 'PATCH', to: 'pgbench', goal: 2 },
+        { title: 'PATCH / PATCH one by one', of: 'PATCH', to: 'PATCH one by one' },
+      ],
     );
     if (program === undefined) say('pgbench is not installed (Debian: postgresql-contrib): no ratio for PATCH.');
   });
@@ -190,30 +153,4 @@ async function checkAnswers(origin: string, db: Database, accounts: number): Pro
     if (answer['id'] !== n || answer['first_name'] !== row!.first_name || answer['sms_allowed'] !== row!.sms)
       throw new Error(`profile ${n} is wrong`);
   }
-}
-
-function report(results: Map<string, Result[]>, machine: string): void {
-  say(`\n${machine}\n`);
-  say('                       median/s   p50 ms   p99 ms');
-  const rate = (name: string): number => median((results.get(name) ?? []).map((result) => result.rate));
-  for (const [name, rounds] of results) {
-    const [p50, p99] = [median(rounds.map((r) => r.p50)), median(rounds.map((r) => r.p99))];
-    say(
-      `${name.padEnd(20)} ${rate(name).toFixed(0).padStart(10)} ${p50.toFixed(1).padStart(8)} ${(Number.isNaN(p99) ? '–' : p99.toFixed(1)).padStart(8)}`,
-    );
-  }
-  const ratio = (title: string, a: string, b: string, goal?: number): void => {
-    if (!results.has(a) || !results.has(b)) return;
-    // Pairs of one round, so that a slow minute of the machine hits both.
-    const pairs = results.get(a)!.map((result, index) => result.rate / results.get(b)![index]!.rate);
-    const value = median(pairs);
-    say(
-      `${title.padEnd(32)} ${value.toFixed(2)}${goal === undefined ? '' : `   goal ${goal.toFixed(2)}: ${value >= goal ? 'reached' : 'missed'}`}`,
-    );
-  };
-  say('');
-  ratio('GET / fixed JSON', 'GET', 'fixed JSON', 0.6);
-  ratio('GET / GET one by one', 'GET', 'GET one by one');
-  ratio('PATCH / pgbench', 'PATCH', 'pgbench', 2);
-  ratio('PATCH / PATCH one by one', 'PATCH', 'PATCH one by one');
 }

@@ -5,6 +5,8 @@ import { availableParallelism } from 'node:os';
 const benchmarks: Record<string, () => Promise<{ run(args: string[]): Promise<void> }>> = {
   profile: () => import('./profile.ts'),
   decisions: () => import('./decisions.ts'),
+  staff: () => import('./staff.ts'),
+  'staff-decisions': () => import('./staff-decisions.ts'),
 };
 
 const [name, ...args] = process.argv.slice(2);

@@ -104,6 +104,8 @@ test.each(each)('%s documents a success and every error it can answer, each with
     if (Number(status) >= 400) {
       expect(content.map(([media]) => media)).toEqual([
         operation.dialect === 'akinon' ? 'application/json' : 'application/problem+json',
+        // Clients of OAuth know no other type (RFC 6749, 5.2).
+        ...(['/api/token', '/oauth/revoke'].includes(operation.path) ? ['application/json'] : []),
       ]);
     }
     for (const [media, { example }] of content) expect(example, `${status} ${media}`).toBeDefined();

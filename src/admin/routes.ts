@@ -1,16 +1,14 @@
-/** What operators do over HTTP: settings, the messages of the console providers, accounts, companies. */
+/** What operators do over HTTP: settings, the messages of the console providers, accounts. */
 import Type from 'typebox';
 import { operator } from '../accounts/callers.ts';
 import { channels } from '../consent/channels.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
-import { email as emailKind } from '../platform/drf.ts';
-import { fail, refuse } from '../platform/failure.ts';
+import { fail } from '../platform/failure.ts';
 import { ok, type Route, route } from '../platform/http.ts';
 import { checkSchema, own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
 import { flag, flagOrNull, integer, object, text, textOrNull, time, timeOrNull } from '../platform/schema.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from '../platform/settings.ts';
-import { allCompanies, createCompany } from '../staff/companies.ts';
 import { findAccounts, readAccount } from './accounts.ts';
 
 const settingSchema = {
@@ -36,18 +34,6 @@ const settingExample = {
 };
 
 const newValue = Type.Object({ value: Type.Unknown() }, { additionalProperties: false });
-const texts = Type.Record(Type.String({ pattern: '^[a-z]{2}$' }), Type.String({ minLength: 1, maxLength: 200 }), {
-  minProperties: 1,
-  additionalProperties: false,
-});
-const newCompany = Type.Object(
-  {
-    name: texts,
-    owner: Type.String({ minLength: 3, maxLength: 254 }),
-    shops: Type.Optional(Type.Array(texts, { maxItems: 1000 })),
-  },
-  { additionalProperties: false },
-);
 
 const page = (items: object): object => ({
   type: 'object',
@@ -101,27 +87,8 @@ const accountExample = {
   date_joined: '2026-11-21T08:00:00.000Z',
   consents: { email_allowed: true, sms_allowed: false, whatsapp_allowed: false, call_allowed: null },
 };
-const names = { type: 'object', additionalProperties: text };
-const companySchema = object(
-  {
-    id: integer,
-    name: names,
-    active: flag,
-    owner: textOrNull,
-    shops: { type: 'array', items: object({ id: integer, name: names, active: flag }) },
-  },
-  'CompanyRecord',
-);
-const companyExample = {
-  id: 15,
-  name: { en: 'Usta Bakery' },
-  active: true,
-  owner: 'usta@example.com',
-  shops: [{ id: 11, name: { en: 'Moda' }, active: true }],
-};
 
 const settingRoute = { dialect: own, who: operator('settings'), tag: 'Settings' } as const;
-const companyRoute = { dialect: own, who: operator('companies'), tag: 'Companies' } as const;
 const accountRoute = { dialect: own, who: operator('accounts'), tag: 'Accounts' } as const;
 
 /** Messages that a console provider kept, oldest first. */
@@ -319,41 +286,5 @@ export const adminRoutes: readonly Route[] = [
       ...problems(401, 403, 404),
     },
     run: async (ctx, { params }) => ok((await readAccount(ctx, pathId(params, 'id'))) ?? fail('not_found')),
-  }),
-  route({
-    ...companyRoute,
-    method: 'GET',
-    path: '/v1/companies',
-    operationId: 'listAllCompanies',
-    summary: 'All companies with owners and shops',
-    answers: {
-      200: { description: 'Companies', schema: page(companySchema), example: { items: [companyExample], next: null } },
-      ...problems(401, 403),
-    },
-    run: async (ctx) => ok({ items: await allCompanies(ctx), next: null }),
-  }),
-  route({
-    ...companyRoute,
-    method: 'POST',
-    path: '/v1/companies',
-    operationId: 'createCompany',
-    summary: 'Make a company with its owner and shops',
-    description: 'An owner without an account is invited by mail. The owner’s entry holds everything in every shop.',
-    body: {
-      required: true,
-      schema: newCompany,
-      example: { name: { en: 'Usta Bakery' }, owner: 'usta@example.com', shops: [{ en: 'Moda' }] },
-    },
-    answers: {
-      201: { description: 'Made', schema: companySchema, example: companyExample },
-      ...problems(400, 401, 403, 413, 415, 429),
-    },
-    async run(ctx, { body, language }) {
-      checkSchema(newCompany, body.value ?? {});
-      const { name, owner, shops = [] } = body.value as Type.Static<typeof newCompany>;
-      const address = emailKind.read(owner, false);
-      if ('problem' in address) refuse({ path: ['owner'], key: address.problem });
-      return { status: 201, body: await createCompany(ctx, { name, owner: address.value, shops, language }) };
-    },
   }),
 ];

@@ -56,6 +56,10 @@ export function eraseAccount(root: Ctx, account: number, by: string): Promise<Er
        order by id for no key update`);
     const held = points.filter(({ id }) => id === found.email_point || id === found.phone_point);
     const events = await forget(ctx, { points: points.map(({ id }) => id), silenced: held, account, by });
+    // From where they changed what others may do; the lines of it stay, with the id of an account that is nobody's any more.
+    await ctx.db.run(sql`
+      delete from staff_evidence where event in (
+        select id from staff_event where actor = any (${[`account:${account}`, `operator:${account}`]}::text[]))`);
     await announceContactPoint(
       ctx,
       held.map(({ id, kind }) => ({ account, kind, change: 'erased', contactPoint: id, previous: null })),

@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKit, type Kit, type Reply, type Send } from '../../test/kit.ts';
 import { Failure } from '../platform/failure.ts';
 import { createCompany } from './companies.ts';
+import { changeEntry } from './entries.ts';
 import { type Permission, permissionKeys } from './permissions.ts';
-import { changeEntry } from './staff.ts';
 
 let kit: Kit;
 let twin: Kit;
@@ -66,6 +66,14 @@ async function put(to: Company, who: Person, shops: readonly number[], held: rea
      returning id`,
     to.id,
     who.id,
+    shops,
+    held,
+  );
+  await kit.rows('delete from entry_right where entry = $1', row!.id);
+  await kit.rows(
+    `insert into entry_right (entry, shop, permission, event)
+     select $1, shop, permission, gen_random_uuid() from unnest($2::bigint[]) shop, unnest($3::text[]) permission`,
+    row!.id,
     shops,
     held,
   );
@@ -151,6 +159,36 @@ describe('a company without an owner', () => {
       expect(entries.filter(({ shop_ids }) => shop_ids.includes(given))).toHaveLength(1);
     }
   });
+});
+
+test('a thousand removals crossing each other, over two processes, always leave a manager in each shop', async () => {
+  for (let round = 1; round <= 4; round += 1) {
+    const bakery = await orphaned();
+    const managers = await Promise.all(
+      Array.from({ length: 16 }, async () => {
+        const who = await person();
+        return { who, entry: await put(bakery, who, bakery.shops, ['permissions', 'products']) };
+      }),
+    );
+    // Everybody removes everybody, themselves included, about 256 at once.
+    const replies = await Promise.all(
+      managers.flatMap(({ who }, from) =>
+        managers.map(({ entry }, to) => who.on[(from + to) % 2]!('DELETE', `${bakery.path}/${entry}`)),
+      ),
+    );
+    const left = await entriesOf(bakery);
+    const removed = replies.filter(({ status }) => status === 200).length;
+    expect([left.length, removed]).toEqual([1, managers.length - 1]);
+    expect(left[0]).toMatchObject({ shop_ids: bakery.shops, permissions: ['permissions', 'products'] });
+    expect(await kit.rows('select count(*)::int as rights from entry_right where entry = $1', left[0]!.id)).toEqual([
+      { rights: bakery.shops.length * 2 },
+    ]);
+    const [{ lines }] = (await kit.rows(
+      `select count(*)::int as lines from staff_event where company = $1 and kind = 'entry_removed'`,
+      bakery.id,
+    )) as [{ lines: number }];
+    expect(lines).toBe(removed);
+  }
 });
 
 describe('changes of one entry', () => {
@@ -252,13 +290,20 @@ describe('changes that travel in one batch', () => {
     for (const [index, made] of companies.entries()) {
       const entry = await put(made, baker, [], []);
       const change = index === 1 ? bad : { shop_ids: made.shops };
-      asked.push({ company: made.id, entry, caller: made.owner.id, change });
+      const caller = { name: `account:${made.owner.id}`, account: made.owner.id };
+      asked.push({
+        company: made.id,
+        entry,
+        caller,
+        author: { ...caller, evidence: {} },
+        wish: { by: 'shape', change },
+      });
     }
     // In one turn, so that they are gathered together.
     const results = await Promise.allSettled(asked.map((one) => changeEntry(kit.ctx, one)));
     return {
       companies,
-      results: results.map((result) => (result.status === 'fulfilled' ? result.value.shop_ids : result.reason)),
+      results: results.map((result) => (result.status === 'fulfilled' ? result.value.after.shop_ids : result.reason)),
       stored: await kit.rows(
         'select shop_ids, version, xmin::text from entry where account = $1 order by company',
         baker.id,

@@ -2,14 +2,30 @@
 import Type from 'typebox';
 import { bearer, type Customer } from '../accounts/callers.ts';
 import { bakerOnline, readTexts } from '../platform/baker.ts';
+import type { Ctx } from '../platform/ctx.ts';
 import { email as emailKind } from '../platform/drf.ts';
-import { Failure } from '../platform/failure.ts';
-import { type Answer, empty, ok, type Request, type Route, route } from '../platform/http.ts';
+import { Failure, refuse } from '../platform/failure.ts';
+import { type Answer, empty, ifMatch, ok, type Request, type Route, route } from '../platform/http.ts';
 import { checkSchema, pathId, problems } from '../platform/problem.ts';
-import { companiesOf, companyOf, ownEntries, shopsOf } from './companies.ts';
+import { authorOf, callerOf, isDryRun } from './callers.ts';
+import type { AskedChange, Wish } from './changes.ts';
+import { companiesOf, companyOf } from './companies.ts';
+import {
+  type Asked,
+  changeEntry,
+  createEntry,
+  entryTag,
+  listEntries,
+  type Outcome,
+  ownEntries,
+  previewEntry,
+  readEntry,
+  shopsOf,
+} from './entries.ts';
 import { ownKeys, permissionKeys } from './permissions.ts';
-import type { AskedChange } from './rules.ts';
-import { changeEntry, createEntry, type EntryView, listEntries, readEntry, removeEntry } from './staff.ts';
+import { DRY_RUN, previewOf } from './preview.ts';
+import { unevenKeys } from './rights.ts';
+import type { EntryView } from './state.ts';
 
 const booleans = (keys: readonly string[]): object => ({
   type: 'object',
@@ -40,8 +56,14 @@ const example = {
   user: { id: 1043, email: 'cirak@example.com' },
 };
 
+/** What is shown of an entry; one that is not made yet has no ids. */
+interface Shown extends Pick<EntryView, 'shop_ids' | 'permissions' | 'email'> {
+  readonly id: number | null;
+  readonly account: number | null;
+}
+
 /** Keys in the documented order. */
-const show = ({ shop_ids, permissions, id, account, email }: EntryView): object => ({
+const show = ({ shop_ids, permissions, id, account, email }: Shown): object => ({
   shop_ids,
   permissions: Object.fromEntries(permissionKeys.map((key) => [key, permissions.includes(key)])),
   id,
@@ -108,11 +130,46 @@ const companySchema = {
 };
 const companyExample = { id: 15, name: { en: 'Usta Bakery', nl: 'Bakkerij Usta' }, active: true };
 
-const address = (request: Request<Customer>): { caller: number; company: number; entry: number } => ({
-  caller: request.actor.account.id,
-  company: pathId(request.params, 'id'),
-  entry: pathId(request.params, 'user_permission_id'),
-});
+/** The answer that shows one entry. Where its shops differ, which the documented shape cannot say, a header does. */
+function showOne(entry: EntryView): Answer {
+  const uneven = unevenKeys(entry);
+  return ok(show(entry), {
+    etag: entryTag(entry),
+    ...(uneven.length === 0 ? {} : { 'assent-uneven': uneven.join(', ') }),
+  });
+}
+
+const MAX_REASON = 500;
+
+/** Why, for the history: the documented bodies have no place for it. UTF-8. */
+function reasonOf({ headers }: Request<object>): string | undefined {
+  const header = headers['assent-change-reason'];
+  if (header === undefined || header.trim() === '') return undefined;
+  const text = Buffer.from(header, 'latin1').toString('utf8').trim();
+  if (text.length > MAX_REASON || !text.isWellFormed() || text.includes('\uFFFD'))
+    refuse({ path: ['Assent-Change-Reason'], key: 'invalid.empty_or_long' });
+  return text;
+}
+
+/** An entry that is not made yet: it would hold nothing. */
+const nothingYet = (email: string): Shown => ({ shop_ids: [], permissions: [], id: null, account: null, email });
+
+/** What a change would do. @param removal nothing would be left */
+const preview = ({ before, after, changes, email }: Outcome, removal = false): object =>
+  previewOf({ before: { ...before, email }, after: removal ? null : { ...after, email }, changes }, show);
+
+/** What a request asks of an entry. */
+function asked(ctx: Ctx, request: Request<Customer>, wish: Wish): Asked {
+  const caller = callerOf(ctx, request.actor);
+  return {
+    caller,
+    author: authorOf(caller, request, reasonOf(request)),
+    company: pathId(request.params, 'id'),
+    entry: pathId(request.params, 'user_permission_id'),
+    wish,
+    ifMatch: ifMatch(request),
+  };
+}
 
 export const staffRoutes: readonly Route[] = [
   route({
@@ -126,7 +183,7 @@ export const staffRoutes: readonly Route[] = [
       ...problems(400, 401, 403, 404),
     },
     run: async (ctx, request) =>
-      ok((await listEntries(ctx, request.actor.account.id, pathId(request.params, 'id'))).map(show)),
+      ok((await listEntries(ctx, callerOf(ctx, request.actor), pathId(request.params, 'id'))).map(show)),
   }),
   route({
     ...common,
@@ -136,7 +193,8 @@ export const staffRoutes: readonly Route[] = [
     operationId: 'createUserPermission',
     summary: 'Give a colleague an entry',
     description:
-      'A new entry holds nothing; an existing one is answered unchanged. An unknown address is invited by mail.',
+      'A new entry holds nothing; an existing one is answered unchanged. An unknown address is invited by mail. ' +
+      DRY_RUN,
     body: {
       required: true,
       schema: {
@@ -152,17 +210,19 @@ export const staffRoutes: readonly Route[] = [
       const reading = emailKind.read(readTexts(request, withEmail).email, false);
       if ('problem' in reading)
         throw new Failure('unprocessable', { complaints: [{ path: ['email'], key: reading.problem }] });
-      return ok(
-        show(
-          await createEntry(
-            ctx,
-            request.actor.account.id,
-            pathId(request.params, 'id'),
-            reading.value,
-            request.language,
-          ),
-        ),
-      );
+      const email = reading.value;
+      const dry = isDryRun(request);
+      const caller = callerOf(ctx, request.actor);
+      const { entry, invited } = await createEntry(ctx, {
+        caller,
+        author: authorOf(caller, request, reasonOf(request)),
+        company: pathId(request.params, 'id'),
+        email,
+        language: request.language,
+        dry,
+      });
+      if (dry) return ok(previewOf({ before: entry, after: entry ?? nothingYet(email), changes: [], invited }, show));
+      return showOne(entry!);
     },
   }),
   route({
@@ -173,8 +233,8 @@ export const staffRoutes: readonly Route[] = [
     summary: 'Read an entry',
     answers: { ...entryAnswer, ...problems(400, 401, 403, 404) },
     async run(ctx, request) {
-      const { caller, company, entry } = address(request);
-      return ok(show(await readEntry(ctx, caller, company, entry)));
+      const [company, entry] = [pathId(request.params, 'id'), pathId(request.params, 'user_permission_id')];
+      return showOne(await readEntry(ctx, callerOf(ctx, request.actor), company, entry));
     },
   }),
   route({
@@ -184,7 +244,8 @@ export const staffRoutes: readonly Route[] = [
     operationId: 'updateUserPermission',
     summary: 'Update user permissions',
     description:
-      'Permission keys merge, `shop_ids` replaces. Nobody grants or takes, for a shop, what they do not hold there; nobody raises themselves; the last manager stays.',
+      'Permission keys merge, `shop_ids` replaces. Nobody grants or takes, for a shop, what they do not hold there; nobody raises themselves; the last manager stays. `If-Match` guards against the changes of others, `Assent-Change-Reason` goes to the history. ' +
+      DRY_RUN,
     body: {
       required: true,
       schema: {
@@ -202,8 +263,13 @@ export const staffRoutes: readonly Route[] = [
       },
       example: { shop_ids: [11, 19], permissions: { products: true, discounts: false } },
     },
-    answers: { ...entryAnswer, ...problems(400, 401, 403, 404, 409, 413, 415, 422) },
-    run: async (ctx, request) => ok(show(await changeEntry(ctx, { ...address(request), change: readChange(request) }))),
+    answers: { ...entryAnswer, ...problems(400, 401, 403, 404, 409, 412, 413, 415, 422) },
+    async run(ctx, request) {
+      const change = asked(ctx, request, { by: 'shape', change: readChange(request) });
+      if (isDryRun(request)) return ok(preview(await previewEntry(ctx, change)));
+      const { after, email } = await changeEntry(ctx, change);
+      return showOne({ ...after, email });
+    },
   }),
   route({
     ...common,
@@ -211,9 +277,11 @@ export const staffRoutes: readonly Route[] = [
     path: `${family}/{user_permission_id}`,
     operationId: 'deleteUserPermission',
     summary: 'Remove an entry',
-    answers: { 200: { description: 'Removed' }, ...problems(400, 401, 403, 404, 409) },
+    answers: { 200: { description: 'Removed' }, ...problems(400, 401, 403, 404, 409, 412) },
     async run(ctx, request) {
-      await removeEntry(ctx, address(request));
+      const removal = asked(ctx, request, { by: 'removal' });
+      if (isDryRun(request)) return ok(preview(await previewEntry(ctx, removal), true));
+      await changeEntry(ctx, removal);
       return empty(200);
     },
   }),

@@ -1,181 +1,171 @@
-/** Who may change whose rights, as a pure function: no database, no clock. */
-import { type Complaint, Failure } from '../platform/failure.ts';
-import { isPermission, MANAGING, type Permission, permissionKeys } from './permissions.ts';
-
-export interface Entry {
-  readonly id: number;
-  readonly account: number;
-  readonly shop_ids: readonly number[];
-  readonly permissions: readonly Permission[];
-  readonly version: number;
-}
+/** Who may change whose rights, as a pure function: no database, no clock. See docs/decisions/0011-last-manager-and-owners.md. */
+import { Failure } from '../platform/failure.ts';
+import { type Wish, wished } from './changes.ts';
+import { MANAGING, type Permission, permissionKeys } from './permissions.ts';
+import {
+  atTime,
+  changesBetween,
+  type Entry,
+  endsBefore,
+  lastingShops,
+  managesForGood,
+  pairOf,
+  type RightChange,
+} from './rights.ts';
 
 /** A company as a change finds it, under its lock. */
 export interface CompanyState {
   readonly owner: number | null;
+  /** The owner can act: an account that is switched on, with a proven address. */
+  readonly ownerActs: boolean;
   readonly shops: ReadonlySet<number>;
+  /** Those of the caller and of the change; all that manage, where no owner can act. */
   readonly entries: readonly Entry[];
 }
 
-/** What a PATCH says, not yet known to make sense: absent keeps; keys of `permissions` merge, `shop_ids` replaces. */
-export type AskedChange = Readonly<Record<string, unknown>>;
-
-interface EntryChange {
-  readonly shop_ids?: readonly number[];
-  readonly permissions?: Readonly<Record<string, boolean>>;
+/** Who asks. */
+export interface Caller {
+  /** As the history names them: `account:7`, `operator:1`, `key:3`, `command`. */
+  readonly name: string;
+  /** Null: an operator, who needs no rights of their own. */
+  readonly account: number | null;
+  /** Nobody has proven the address, so whoever is signed in may be somebody else: rights wait. */
+  readonly unproven?: boolean;
+  /** An owner who has to have a second factor, and has none. */
+  readonly lacksSecondFactor?: boolean;
 }
 
-/** What somebody holds in a company. The owner holds everything, everywhere. */
-export interface Holding {
-  readonly owner: boolean;
+/** What somebody holds in a company. */
+interface Holding {
+  /** Everything, everywhere: the owner, or an operator. */
+  readonly all: boolean;
   readonly permissions: ReadonlySet<Permission>;
-  readonly shops: ReadonlySet<number>;
+  /** End of each pair that is held. */
+  readonly ends: ReadonlyMap<string, number | null>;
 }
 
-function holdingOf(company: CompanyState, account: number): Holding | undefined {
-  if (company.owner === account) return { owner: true, permissions: new Set(permissionKeys), shops: company.shops };
-  const entry = company.entries.find((candidate) => candidate.account === account);
-  return entry === undefined
-    ? undefined
-    : { owner: false, permissions: new Set(entry.permissions), shops: new Set(entry.shop_ids) };
+function holdingOf(
+  company: CompanyState,
+  { account, unproven, lacksSecondFactor }: Caller,
+  now: number,
+): Holding | undefined {
+  const everything = { all: true, permissions: new Set(permissionKeys), ends: new Map() };
+  if (account === null) return everything;
+  if (company.owner === account && !unproven) {
+    if (lacksSecondFactor) throw new Failure('second_factor_required');
+    return everything;
+  }
+  const found = company.entries.find((candidate) => candidate.account === account);
+  if (found === undefined) return undefined;
+  if (unproven) return { all: false, permissions: new Set(), ends: new Map() };
+  const entry = atTime(found, now);
+  return {
+    all: false,
+    permissions: new Set(entry.permissions),
+    ends: new Map(entry.rights.map((right) => [pairOf(right), right.until])),
+  };
 }
 
-/** @throws not_found for an outsider: a company is not shown to those without an entry; missing_permission for a colleague who may not manage */
-export function requireManager(company: CompanyState, account: number): Holding {
-  const holding = holdingOf(company, account);
+/**
+ * What a caller who may look at entries holds.
+ * @throws not_found for an outsider: a company is not shown to those without an entry; missing_permission for a colleague who does not manage; second_factor_required
+ */
+export function requireManager(company: CompanyState, caller: Caller, now: number): Holding {
+  const holding = holdingOf(company, caller, now);
   if (holding === undefined) throw new Failure('not_found');
   if (!holding.permissions.has(MANAGING)) throw new Failure('missing_permission', { values: { permission: MANAGING } });
   return holding;
 }
 
 /**
- * Whether a change leaves the company, or a shop of it, without anybody who manages it. An owner always does; without one
- * a holder of the managing permission must stay, and one in each shop that had one: nobody else could ever bring it back.
+ * Whether a change leaves the company, or a shop of it, without anybody who manages it. An owner always does; where none
+ * can act, whoever manages without end must stay: nobody else could ever bring it back.
  */
 function orphans(company: CompanyState, before: Entry, after: Entry): boolean {
-  if (company.owner !== null || !before.permissions.includes(MANAGING)) return false;
-  const stays = after.permissions.includes(MANAGING);
-  const others = company.entries.filter(({ id, permissions }) => id !== before.id && permissions.includes(MANAGING));
-  const left = before.shop_ids.filter((shop) => !stays || !after.shop_ids.includes(shop));
-  return (
-    (!stays && others.length === 0) || left.some((shop) => !others.some(({ shop_ids }) => shop_ids.includes(shop)))
-  );
+  if (company.owner !== null && company.ownerActs) return false;
+  const others = company.entries.filter(({ id }) => id !== before.id);
+  if (managesForGood(before) && !managesForGood(after) && !others.some(managesForGood)) return true;
+  const left = lastingShops(before).difference(lastingShops(after));
+  return [...left].some((shop) => !others.some((other) => lastingShops(other).has(shop)));
 }
 
-/** Pairs of shop and permission that `entry` gives, as `shop:permission`. */
-const pairs = (shops: readonly number[], held: readonly Permission[]): Set<string> =>
-  new Set(shops.flatMap((shop) => held.map((permission) => `${shop}:${permission}`)));
+const missingIn = (permission: string, shop: number): Failure =>
+  new Failure('missing_permission_in_shop', { values: { permission, shop: String(shop) } });
 
-/** One body cannot ask for an answer many times its size. */
-const MAX_COMPLAINTS = 10_000;
-
-/** Everything in a change that cannot be, each with its place: wrong types, unknown keys, shops of other companies. */
-function impossible(company: CompanyState, asked: AskedChange): Complaint[] {
-  const { shop_ids = [], permissions = {}, ...stray } = asked;
-  const complaints = Object.keys(stray).map((key): Complaint => ({ path: [key], key: 'field.unknown' }));
-  const wrongType = (key: string, type: string): number =>
-    complaints.push({ path: [key], key: 'field.type', values: { type } });
-  if (!Array.isArray(shop_ids)) wrongType('shop_ids', 'array');
-  else {
-    for (const [index, shop] of shop_ids.entries()) {
-      const path = ['shop_ids', index];
-      if (!Number.isSafeInteger(shop)) complaints.push({ path, key: 'field.integer' });
-      else if (!company.shops.has(shop))
-        complaints.push({ path, key: 'staff.foreign_shop', values: { shop: String(shop) } });
-    }
-  }
-  if (typeof permissions !== 'object' || permissions === null || Array.isArray(permissions))
-    wrongType('permissions', 'object');
-  else {
-    for (const [key, value] of Object.entries(permissions)) {
-      const path = ['permissions', key];
-      if (!isPermission(key)) complaints.push({ path, key: 'staff.unknown_permission' });
-      else if (typeof value !== 'boolean') complaints.push({ path, key: 'field.boolean' });
-    }
-  }
-  return complaints.slice(0, MAX_COMPLAINTS);
-}
-
-/** The first right somebody lacks for a change: each pair of shop and permission that opens or closes must be held there. */
-function lacking(
-  company: CompanyState,
-  { permissions, shops }: Holding,
-  before: Entry,
-  after: Entry,
-): Failure | undefined {
-  const [had, has] = [pairs(before.shop_ids, before.permissions), pairs(after.shop_ids, after.permissions)];
-  for (const pair of had.symmetricDifference(has)) {
-    const [shop, permission] = pair.split(':') as [string, Permission];
-    if (!permissions.has(permission) || !shops.has(Number(shop))) {
-      return new Failure('missing_permission_in_shop', { values: { permission, shop } });
-    }
+/** The first right somebody lacks for a change: each pair that opens, closes or ends otherwise must be held there. */
+function lacking(holding: Holding, before: Entry, after: Entry, changes: readonly RightChange[]): Failure | undefined {
+  for (const { shop, permission, before: had, after: has } of changes) {
+    const end = holding.ends.get(pairOf({ shop, permission }));
+    if (end === undefined) return missingIn(permission, shop);
+    // Whoever manages one shop only has no say in the others.
+    if (!holding.ends.has(pairOf({ shop, permission: MANAGING }))) return missingIn(MANAGING, shop);
+    // Else a right that ends could be kept alive through a friend.
+    if (has !== null && endsBefore(end, has.until) && (had === null || endsBefore(had.until, has.until)))
+      return new Failure('beyond_own_end', { values: { permission, shop: String(shop) } });
   }
   // A key without a shop, or a shop without a key, opens nothing yet but is the promise of it: it must be held all the same.
   const key = permissionKeys.find(
-    (k) => before.permissions.includes(k) !== after.permissions.includes(k) && !permissions.has(k),
+    (k) => before.permissions.includes(k) !== after.permissions.includes(k) && !holding.permissions.has(k),
   );
   if (key !== undefined) return new Failure('missing_permission', { values: { permission: key } });
-  const shop = [...company.shops].find(
-    (s) => before.shop_ids.includes(s) !== after.shop_ids.includes(s) && !shops.has(s),
+  const shop = [...new Set(before.shop_ids).symmetricDifference(new Set(after.shop_ids))].find(
+    (s) => !holding.ends.has(pairOf({ shop: s, permission: MANAGING })),
   );
-  return shop === undefined
-    ? undefined
-    : new Failure('missing_permission_in_shop', { values: { permission: MANAGING, shop: String(shop) } });
+  return shop === undefined ? undefined : missingIn(MANAGING, shop);
+}
+
+const lost = <T>(before: readonly T[], after: readonly T[]): boolean => before.some((item) => !after.includes(item));
+
+/** What a change does to an entry: as it was (without what had ended), as it will be, and the pairs between. */
+export interface Decided {
+  readonly before: Entry;
+  /** The same object when nothing changes. */
+  readonly after: Entry;
+  readonly changes: readonly RightChange[];
 }
 
 /**
- * Decides the change of an entry.
- * @param caller account that asks
- * @returns the entry as it will be, the same object when nothing changes
+ * Decides a change of an entry.
+ * @param seen refuses, by throwing, what rests on an outdated view of the entry as it is
+ * @param now milliseconds since 1970
  */
-export function decideEntry(
+export function decide(
   company: CompanyState,
-  caller: number,
+  caller: Caller,
   target: number,
-  asked: AskedChange,
-): Entry | Failure {
-  let holding: Holding;
+  wish: Wish,
+  now: number,
+  seen: (entry: Entry) => void = () => {},
+): Decided | Failure {
   try {
-    holding = requireManager(company, caller);
+    const holding = requireManager(company, caller, now);
+    const found = company.entries.find(({ id }) => id === target);
+    if (found === undefined) return new Failure('not_found');
+    const before = atTime(found, now);
+    seen(before);
+    const asked = wished(before, company.shops, wish, now);
+    if (asked instanceof Failure) return asked;
+    const owners = before.account === company.owner;
+    if (wish.by === 'removal' && owners) return new Failure('owner_entry');
+    if (asked === before) return { before, after: before, changes: [] };
+
+    const changes = changesBetween(before.rights, asked.rights);
+    const taken =
+      changes.some(({ before: b, after: a }) => b !== null && (a === null || endsBefore(a.until, b.until))) ||
+      lost(before.permissions, asked.permissions) ||
+      lost(before.shop_ids, asked.shop_ids);
+    const added =
+      changes.some(({ before: b, after: a }) => a !== null && (b === null || endsBefore(b.until, a.until))) ||
+      lost(asked.permissions, before.permissions) ||
+      lost(asked.shop_ids, before.shop_ids);
+    if (owners && taken) return new Failure('owner_entry');
+    if (before.account === caller.account && !holding.all && added) return new Failure('own_entry');
+    const after = { ...asked, version: before.version + 1 };
+    const lack = holding.all ? undefined : lacking(holding, before, after, changes);
+    if (lack !== undefined) return lack;
+    return orphans(company, before, after) ? new Failure('last_manager') : { before, after, changes };
   } catch (error) {
     if (error instanceof Failure) return error;
     throw error;
   }
-  const entry = company.entries.find(({ id }) => id === target);
-  if (entry === undefined) return new Failure('not_found');
-  const complaints = impossible(company, asked);
-  if (complaints.length > 0) return new Failure('unprocessable', { complaints });
-  const change = asked as EntryChange;
-
-  const shop_ids = change.shop_ids === undefined ? entry.shop_ids : [...new Set(change.shop_ids)];
-  const permissions = permissionKeys.filter((key) => change.permissions?.[key] ?? entry.permissions.includes(key));
-  const added =
-    permissions.some((key) => !entry.permissions.includes(key)) ||
-    shop_ids.some((shop) => !entry.shop_ids.includes(shop));
-  const taken =
-    entry.permissions.some((key) => !permissions.includes(key)) ||
-    entry.shop_ids.some((shop) => !shop_ids.includes(shop));
-  const moved =
-    shop_ids.length !== entry.shop_ids.length || shop_ids.some((shop, index) => shop !== entry.shop_ids[index]);
-  if (!added && !taken && !moved) return entry;
-
-  if (entry.account === company.owner && taken) return new Failure('owner_entry');
-  if (entry.account === caller && !holding.owner && added) return new Failure('own_entry');
-  const changed = { ...entry, shop_ids, permissions, version: entry.version + 1 };
-  const lack = holding.owner ? undefined : lacking(company, holding, entry, changed);
-  if (lack !== undefined) return lack;
-  return orphans(company, entry, changed) ? new Failure('last_manager') : changed;
-}
-
-/** Decides the removal of an entry: the same limits as taking everything it gives. */
-export function decideRemoval(company: CompanyState, caller: number, target: number): Entry | Failure {
-  const outcome = decideEntry(company, caller, target, {
-    shop_ids: [],
-    permissions: Object.fromEntries(permissionKeys.map((key) => [key, false])),
-  });
-  if (!(outcome instanceof Failure)) {
-    const entry = company.entries.find(({ id }) => id === target);
-    if (entry?.account === company.owner) return new Failure('owner_entry');
-  }
-  return outcome;
 }

@@ -6,7 +6,7 @@ import { request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { apiDocument } from '../../src/app.ts';
-import { createClient } from '../../src/operators.ts';
+import { createClient } from '../../src/oauth/clients.ts';
 import { createCompany } from '../../src/staff/companies.ts';
 import { createKit, type Kit, PASSWORD, type Reply, type Send } from '../kit.ts';
 import contract from './bakeronline.json' with { type: 'json' };
@@ -108,7 +108,14 @@ function expectEmpty(reply: Reply): void {
 }
 
 /** A problem (RFC 9457) with exactly these members besides the id of the request. */
-function expectProblem(reply: Reply, status: number, code: string, title: string, detail: string): void {
+function expectProblem(
+  reply: Reply,
+  status: number,
+  code: string,
+  title: string,
+  detail: string,
+  more: Json = {},
+): void {
   expect(reply.body).toEqual({
     type: `urn:assent:error:${code}`,
     title,
@@ -116,6 +123,7 @@ function expectProblem(reply: Reply, status: number, code: string, title: string
     detail,
     code,
     request_id: reply.headers['x-request-id'],
+    ...more,
   });
   expect(reply.status).toBe(status);
   expect(reply.headers['content-type']).toBe('application/problem+json');
@@ -911,6 +919,10 @@ const liveTokens = (account: number): Promise<Json[]> =>
     account,
   );
 
+/** A refusal where tokens are given: a problem with the members that any OAuth client reads (RFC 6749, 5.2). */
+const expectRefused = (reply: Reply, status: number, code: string, title: string, detail: string): void =>
+  expectProblem(reply, status, code, title, detail, { error: code, error_description: detail });
+
 describe('tokens', () => {
   const { token: documented } = contract;
 
@@ -951,9 +963,9 @@ describe('tokens', () => {
   });
 
   test('the password grant is off for a client unless it was allowed it', async () => {
-    await createClient(kit.ctx, 'web', 'A third party', false);
+    await createClient(kit.ctx, { id: 'web', name: 'A third party' });
     const reply = await tokens({ username: ustasBakery.owner, client_id: 'web' });
-    expectProblem(
+    expectRefused(
       reply,
       400,
       'unsupported_grant_type',
@@ -961,7 +973,7 @@ describe('tokens', () => {
       'The grant type password is not available to this client.',
     );
     const nobody = await tokens({ username: ustasBakery.owner, client_id: 'nobody' });
-    expectProblem(nobody, 401, 'invalid_client', 'Not signed in', 'There is no client of this id.');
+    expectRefused(nobody, 401, 'invalid_client', 'Not signed in', 'There is no client of this id.');
   });
 
   test('a wrong password, an unknown address and one that was never proven answer alike', async () => {
@@ -972,7 +984,7 @@ describe('tokens', () => {
       { username: 'invited@example.com' },
     ]) {
       const reply = await tokens(more);
-      expectProblem(
+      expectRefused(
         reply,
         400,
         'invalid_grant',
@@ -1031,7 +1043,7 @@ describe('tokens', () => {
     const first = (await tokens({ username: email })).body;
     const second = (await refresh(first.refresh_token)).body;
     const third = (await refresh(second.refresh_token)).body;
-    expectProblem(
+    expectRefused(
       await refresh(first.refresh_token),
       400,
       'invalid_grant',

@@ -31,7 +31,11 @@ export interface Operation {
 }
 
 const dialectOf = (path: string): Operation['dialect'] =>
-  path.startsWith('/v1/') ? 'v1' : /^\/(company|user|oauth|api)(\/|$)/.test(path) ? 'bakeronline' : 'akinon';
+  /^\/(v1|\.well-known)\//.test(path)
+    ? 'v1'
+    : /^\/(company|user|oauth|api)(\/|$)/.test(path)
+      ? 'bakeronline'
+      : 'akinon';
 
 /** All operations, in the order of the document. */
 export function operationsOf(document: Json): Operation[] {

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { foldEmail } from '../../src/accounts/accounts.ts';
 import { hashPassword } from '../../src/accounts/passwords.ts';
-import { createClient } from '../../src/operators.ts';
+import { createClient } from '../../src/oauth/clients.ts';
 import { spendCode } from '../../src/phone/budget.ts';
 import { sql } from '../../src/platform/db.ts';
 import { countedAddress } from '../../src/platform/throttle.ts';
@@ -13,7 +13,7 @@ import { type Client, createKit, type Kit, PASSWORD, type Reply } from '../kit.t
 let kit: Kit;
 beforeAll(async () => {
   kit = await createKit();
-  await createClient(kit.ctx, 'till', 'Till', true);
+  await createClient(kit.ctx, { id: 'till', name: 'Till', password_grant: true });
 });
 beforeEach(async () => {
   await kit.set('THROTTLING_SETTINGS', Object.fromEntries(throttleScopes.map((scope) => [scope, null])));

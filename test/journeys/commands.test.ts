@@ -127,8 +127,31 @@ describe('commands', () => {
     });
     expect(await assent(['client', 'create', 'till'])).toMatchObject({
       code: 1,
-      err: 'There is a client till already.\n',
+      err: 'id: There is a client till already.\n',
     });
+    const uris = ['https://a.example/cb', 'com.example.a:/cb'];
+    const options = uris.flatMap((uri) => ['--redirect-uri', uri]);
+    expect((await assent(['client', 'create', 'app', '--first-party', ...options])).code).toBe(0);
+    expect(await assent(['client', 'create', 'bad', '--redirect-uri', 'http://a.example/'])).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('redirect_uris.0: This cannot be a redirect address.'),
+    });
+    const changed = await assent(['client', 'change', 'app', '--no-first-party', '--name', 'An app']);
+    const app = { id: 'app', name: 'An app', redirect_uris: uris, first_party: false, password_grant: false };
+    expect(JSON.parse(changed.out)).toMatchObject({ ...app, disabled_at: null });
+    expect((await assent(['client', 'disable', 'app'])).err).toBe(
+      'The client app is disabled; its tokens have ended.\n',
+    );
+    const listed = (await assent(['client', 'list'])).out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(listed).toMatchObject([
+      { ...app, disabled_at: expect.any(String) },
+      { id: 'till', password_grant: true, disabled_at: null },
+    ]);
+    expect((await assent(['client', 'enable', 'app'])).err).toBe('The client app is enabled.\n');
+    expect(await assent(['client', 'enable', 'nobody'])).toMatchObject({ code: 1, err: 'Not found.\n' });
   });
 
   test('doctor finds what is right and what is not', async () => {

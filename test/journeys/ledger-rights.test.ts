@@ -36,6 +36,7 @@ const tables: [string, string][] = [
   ['ledger_seal', 'lines'],
   ['ledger_line', 'position'],
   ['notice', 'text'],
+  ['staff_event', 'kind'],
   ['setting_change', 'name'],
 ];
 

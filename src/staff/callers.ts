@@ -1,0 +1,46 @@
+/** What a request says about a change of rights: who asks, from where and why, and on what state of an entry it rests. */
+import type { Customer, Keeper } from '../accounts/callers.ts';
+import { needsSecondFactor } from '../accounts/second-factor.ts';
+import type { Ctx } from '../platform/ctx.ts';
+import { evidenceOf } from '../platform/evidence.ts';
+import { refuse } from '../platform/failure.ts';
+import type { Incoming } from '../platform/http.ts';
+import type { Author } from './history.ts';
+import type { Caller } from './rules.ts';
+
+/** Who asks, as the rules know them: an account with its access token, or an operator or a program of theirs. */
+export function callerOf(ctx: Ctx, actor: Customer | Keeper): Caller {
+  const account = typeof actor.account === 'object' ? actor.account : (actor as Keeper).signedIn?.account;
+  if (account === null || account === undefined) return { name: (actor as Keeper).name, account: null };
+  return {
+    name: `account:${account.id}`,
+    account: account.id,
+    unproven: account.email_verified_at === null,
+    lacksSecondFactor: needsSecondFactor(ctx, 'owners', account),
+  };
+}
+
+/** Who a line of the history names, from where they came, and why they say they did it. */
+export const authorOf = (caller: Caller, incoming: Incoming, reason?: string): Author => ({
+  name: caller.name,
+  evidence: evidenceOf(incoming),
+  reason,
+});
+
+/** The ETags of If-Match (RFC 9110, 13.1.1); undefined without the header. A weak one never matches and is left out. */
+export function ifMatchOf(incoming: Incoming): string[] | undefined {
+  const header = incoming.headers['if-match'];
+  if (header === undefined) return undefined;
+  return header
+    .split(',')
+    .map((tag) => tag.trim())
+    .filter((tag) => tag !== '' && !tag.startsWith('W/'));
+}
+
+/** Whether the request only asks what would happen (`Assent-Dry-Run: 1`). @throws invalid for any other value */
+export function isDryRun(incoming: Incoming): boolean {
+  const header = incoming.headers['assent-dry-run'];
+  if (header === undefined) return false;
+  if (header.trim() !== '1') refuse({ path: ['Assent-Dry-Run'], key: 'invalid.one_of', values: { values: '1' } });
+  return true;
+}
