@@ -29,6 +29,7 @@ import { accountPages } from './oauth/account-pages.ts';
 import { authorizePages } from './oauth/authorize-pages.ts';
 import { clientRoutes } from './oauth/client-routes.ts';
 import { sweepCodes } from './oauth/codes.ts';
+import { forgottenPages } from './oauth/forgotten-pages.ts';
 import { issuerRoutes } from './oauth/issuer-routes.ts';
 import { passwordRoutes } from './oauth/password-routes.ts';
 import { secondFactorPages } from './oauth/second-factor-pages.ts';
@@ -100,6 +101,7 @@ export const apiRoutes: readonly Route[] = [
   ...webhookRoutes,
   ...avatarRoutes,
   ...signInPages,
+  ...forgottenPages,
   ...issuerRoutes,
   ...accountPages,
   ...secondFactorPages,

@@ -128,26 +128,14 @@ export const settings = {
   ),
   STAFF_ROLES: row({
     description:
-      'Roles as templates of permissions, by name: what a colleague gets when given one. Changing a role changes nobody’s rights.',
+      'Roles as templates of permissions, by name: what a colleague gets when given one; * stands for all. Changing a role changes nobody’s rights.',
     schema: Type.Record(
       Type.String({ pattern: '^[a-z][a-z0-9_-]{0,49}$' }),
-      Type.Array(Type.String({ pattern: '^[a-z_]{1,50}$' }), { minItems: 1, maxItems: 100, uniqueItems: true }),
+      Type.Array(Type.String({ pattern: '^(\\*|[a-z_]{1,50})$' }), { minItems: 1, maxItems: 100, uniqueItems: true }),
       { maxProperties: 100, additionalProperties: false },
     ),
     fallback: {
-      manager: [
-        'company_info',
-        'holidays',
-        'newsletters',
-        'translations',
-        'permissions',
-        'email_settings',
-        'products',
-        'shop_info',
-        'checkout_settings',
-        'time_settings',
-        'discounts',
-      ],
+      manager: ['*'],
       shop: ['holidays', 'products', 'shop_info', 'time_settings'],
       marketing: ['newsletters', 'translations', 'discounts'],
     } as Record<string, string[]>,

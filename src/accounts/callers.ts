@@ -175,8 +175,7 @@ export interface Keeper extends Actor {
   /** Who it was, as histories show it: `operator:7`, `key:3` or `account:7`. */
   readonly name: string;
   /** Null: an operator or a program, who need no rights of their own. */
-  readonly account: number | null;
-  readonly signedIn?: SignedIn;
+  readonly account: Account | null;
 }
 
 const companyOperator = operator('companies');
@@ -189,6 +188,6 @@ export const companyKeeper: Who<Keeper> = {
     const key = credentials(incoming, 'bearer');
     const found = key === undefined || key === '' ? undefined : await signedIn(ctx, { key, kinds: ['access'] });
     if (found === undefined) return { ...(await companyOperator.admit(ctx, incoming)), account: null };
-    return { caller: name(found), name: name(found), account: found.account.id, signedIn: found };
+    return { caller: name(found), name: name(found), account: found.account };
   },
 };

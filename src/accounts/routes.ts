@@ -55,19 +55,11 @@ export function sessionCookies(ctx: Ctx, incoming: Incoming, key: string): strin
 
 /**
  * The answer that signs somebody in: the key for the body, and the cookies.
- * @param who the proof of a password; an account's id where nobody was asked for one
+ * @param proof of the password, which may be taken away while it is being looked at
  */
-export async function signedInAnswer(
-  ctx: Ctx,
-  incoming: Incoming,
-  who: number | Proof,
-  status: number,
-): Promise<Answer> {
+export async function signedInAnswer(ctx: Ctx, incoming: Incoming, proof: Proof, status: number): Promise<Answer> {
   const agent = incoming.headers['user-agent'];
-  const { cookie, token } =
-    typeof who === 'number'
-      ? await startSession(ctx, who, agent)
-      : await signInBy(ctx, who, (tx) => startSession(tx, who.id, agent));
+  const { cookie, token } = await signInBy(ctx, proof, (tx) => startSession(tx, proof.id, agent));
   return {
     status,
     body: { key: token, redirect_url: null },
@@ -190,12 +182,11 @@ export const accountRoutes: readonly Route[] = [
     },
     async run(ctx, request) {
       const { next, old } = readPasswords(request.body, true);
-      await changePassword(ctx, request.actor.account.id, {
-        ...(old === undefined ? {} : { old }),
-        next,
-        field: 'new_password2',
-      });
-      return signedInAnswer(ctx, request, request.actor.account.id, 200);
+      const { account, family } = request.actor;
+      const change = { ...(old === undefined ? {} : { old }), next, field: 'new_password2', family };
+      const hash = await changePassword(ctx, account.id, change);
+      // The sign-in that asked was open still, so has shown the second factor; and without one nobody switches it on.
+      return signedInAnswer(ctx, request, { id: account.id, hash, secondFactor: true }, 200);
     },
   }),
   route({

@@ -1,4 +1,4 @@
-/** The mails that tell of a change to somebody's second factor: if it was not them, they want to know today. */
+/** The mails that tell of somebody's second factor: if it was not them, they want to know today. */
 import { sql } from '../platform/db.ts';
 import type { Task } from '../platform/jobs.ts';
 import { say } from '../platform/language.ts';
@@ -10,6 +10,7 @@ const mails: Readonly<Record<SecondFactorNews, { subject: string; text: string }
   on: { subject: 'mail.second_factor_on.subject', text: 'mail.second_factor_on.text' },
   off: { subject: 'mail.second_factor_off.subject', text: 'mail.second_factor_off.text' },
   recovery: { subject: 'mail.recovery_code_used.subject', text: 'mail.recovery_code_used.text' },
+  guessed: { subject: 'mail.codes_guessed.subject', text: 'mail.codes_guessed.text' },
 };
 
 /** The job `tell_second_factor`: a payload names the account and what happened. @param publicUrl where /account is */
@@ -24,7 +25,7 @@ export function tellSecondFactor(mailer: Mailer, publicUrl: string): Task {
     const language = languageOf(row.language_code);
     const values = {
       shop: ctx.settings.get('CONSENT_CONTROLLER').name,
-      url: `${publicUrl}/account`,
+      url: `${publicUrl}/account${news === 'guessed' ? '/forgotten' : ''}`,
       left: row.left,
     };
     const { subject, text } = mails[news as SecondFactorNews];

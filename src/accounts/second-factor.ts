@@ -22,8 +22,23 @@ const SECRET_BYTES = 20;
 /** 16 digits are 53 bits. */
 const RECOVERY_DIGITS = 16;
 const RECOVERY_CODES = 10;
+
+interface Limit {
+  readonly name: string;
+  readonly count: number;
+  /** Seconds. */
+  readonly duration: number;
+}
+
 /** Wrong codes of one account, from wherever they come: whoever tries them knows the password already. */
-const WRONG = { count: 10, duration: 600 };
+const WRONG: Limit = { name: 'second-factor', count: 10, duration: 600 };
+/**
+ * Wrong codes of the app: three of a million are right at any moment, so that who only kept the pace above would find one
+ * within a year. Recovery codes cannot be guessed, are not counted here, and let the owner in when this is full.
+ */
+const WRONG_A_DAY: Limit = { name: 'second-factor-day', count: 50, duration: 86_400 };
+/** Mails that tell of them. */
+const WARNINGS: Limit = { name: 'second-factor-warning', count: 1, duration: 86_400 };
 /** How long somebody has to bring the secret into their app. */
 const PENDING_MILLISECONDS = 15 * 60_000;
 
@@ -35,7 +50,7 @@ export const needsSecondFactor = (
 ): boolean => !account.second_factor && ctx.settings.get('SECOND_FACTOR_REQUIRED').includes(as);
 
 /** What is told by mail. */
-export type SecondFactorNews = 'on' | 'off' | 'recovery';
+export type SecondFactorNews = 'on' | 'off' | 'recovery' | 'guessed';
 
 const tell = (ctx: Ctx, account: number, news: SecondFactorNews): Promise<void> =>
   enqueue(ctx, 'tell_second_factor', { account, news });
@@ -61,28 +76,64 @@ function stepOf(base32: string, code: string, now: Date): number | undefined {
 /** A code as people type it: apps and we show digits in groups. */
 const digits = (code: string): string => code.replaceAll(/[\s-]/g, '');
 
-/** Counts a code before it is compared: codes tried all at once are no more than codes tried in turn. */
-async function counted<T>(ctx: Ctx, account: number, check: () => Promise<T | undefined>): Promise<T> {
+/**
+ * Counts a code before it is compared: codes tried all at once are no more than codes tried in turn.
+ * @param full called once a limit is reached
+ */
+async function counted<T>(
+  ctx: Ctx,
+  account: number,
+  limits: readonly Limit[],
+  check: () => Promise<T | undefined>,
+  full?: () => Promise<void>,
+): Promise<T> {
   const caller = String(account);
-  const { over, resetSeconds } = await countHit(ctx, 'second-factor', caller, WRONG);
-  if (over) throw throttled(resetSeconds);
+  const giveBack = async (some: readonly Limit[]): Promise<void> => {
+    for (const { name } of some) await returnHit(ctx, name, caller);
+  };
+  let last = false;
+  for (const [index, limit] of limits.entries()) {
+    const { over, remaining, resetSeconds } = await countHit(ctx, limit.name, caller, limit);
+    if (over) {
+      // Not compared, so no guess: what a full day refuses takes no room from recovery codes.
+      await giveBack(limits.slice(0, index));
+      throw throttled(resetSeconds);
+    }
+    last ||= remaining === 0;
+  }
   const found = await check();
-  if (found === undefined) failCode('second_factor_wrong');
+  if (found === undefined) {
+    if (last) await full?.();
+    failCode('second_factor_wrong');
+  }
   // Its own count only: a right code of the owner opens no room for the guesses of somebody else.
-  await returnHit(ctx, 'second-factor', caller);
+  await giveBack(limits);
   return found;
 }
+
+/** Tells the owner that somebody who got as far as the code keeps guessing; once a day is enough. */
+const warn = (root: Ctx, account: number): Promise<void> =>
+  transaction(root, async (ctx) => {
+    const { over } = await countHit(ctx, WARNINGS.name, String(account), WARNINGS);
+    if (!over) await tell(ctx, account, 'guessed');
+  });
 
 /**
  * Takes a code of an account that has a second factor. Each is taken once: a time step and all before it, a recovery code
  * for good.
  * @param ctx in no transaction: what was taken stays so whatever the caller then does
- * @throws second_factor_wrong; throttled after ten wrong ones in ten minutes
+ * @throws second_factor_wrong; throttled after ten wrong ones in ten minutes or fifty of the app in a day, of which the
+ *   owner is told
  */
 export async function takeCode(ctx: Ctx, account: number, code: string): Promise<void> {
   const typed = digits(code);
-  await counted(ctx, account, () =>
-    new RegExp(`^\\d{${WAY.digits}}$`).test(typed) ? takeStep(ctx, account, typed) : takeRecovery(ctx, account, typed),
+  const ofApp = new RegExp(`^\\d{${WAY.digits}}$`).test(typed);
+  await counted(
+    ctx,
+    account,
+    ofApp ? [WRONG, WRONG_A_DAY] : [WRONG],
+    () => (ofApp ? takeStep(ctx, account, typed) : takeRecovery(ctx, account, typed)),
+    () => warn(ctx, account),
   );
 }
 
@@ -166,7 +217,9 @@ export async function confirmSecondFactor(root: Ctx, by: SignedIn, code: string)
   const pending = await pendingSecondFactor(root, by);
   if (pending === undefined) return undefined;
   const account = by.account.id;
-  const step = await counted(root, account, async () => stepOf(pending.secret, digits(code), root.clock.now()));
+  const step = await counted(root, account, [WRONG], async () =>
+    stepOf(pending.secret, digits(code), root.clock.now()),
+  );
   return transaction(root, async (ctx) => {
     await ctx.db.run(sql`select from account where id = ${account} for no key update`);
     // Read again under the lock: it may have been replaced or confirmed meanwhile, or a new password have ended the

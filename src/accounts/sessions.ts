@@ -166,11 +166,10 @@ export const endSessions = (
 ): Promise<boolean> =>
   transaction(root, async (ctx) => {
     await ctx.db.run(sql`select from account where id = ${account} for no key update`);
-    const ended =
-      'but' in which
-        ? await closeOthers(ctx, account, which.but)
-        : await ctx.db.run(sql`delete from session where account = ${account} and family = ${which.only}`);
-    return ended > 0;
+    if ('but' in which) return (await closeOthers(ctx, account, which.but)) > 0;
+    // Codes do not say from which sign-in they are; one of this could come back as a new sign-in.
+    await ctx.db.run(sql`delete from authorization_code where account = ${account} and used_at is null`);
+    return (await ctx.db.run(sql`delete from session where account = ${account} and family = ${which.only}`)) > 0;
   });
 
 /** Forgets sessions that are over. */

@@ -95,16 +95,17 @@ export async function startSession(
 }
 
 /**
- * Sets a new password; every other sign-in of the account ends.
- * @param old the present password; undefined after a reset link, which proves as much
- * @param keep family of the sign-in that may stay
- * @throws invalid: wrong old password, new one not good enough
+ * Sets a new password; every sign-in of the account ends.
+ * @param old the present password; undefined where it was just proven
+ * @param family of the sign-in that asks: one that has ended meanwhile changes nothing
+ * @returns hash of the new password, for `signInBy`
+ * @throws invalid: wrong old password, new one not good enough; not_authenticated
  */
 export async function changePassword(
   ctx: Ctx,
   account: number,
-  { old, next, field, keep }: { old?: string; next: string; field: string; keep?: string },
-): Promise<void> {
+  { old, next, field, family }: { old?: string; next: string; field: string; family?: string },
+): Promise<string> {
   const complaints = passwordComplaints(ctx, field, next);
   let verified: string | null = null;
   if (old !== undefined) {
@@ -121,10 +122,16 @@ export async function changePassword(
       update account set password = ${hash}
        where id = ${account} and (${old === undefined} or password is not distinct from ${verified})`);
     if (changed === 0) refuse({ path: ['old_password'], key: 'password.wrong' });
-    await closeOthers(tx, account, keep);
+    const ended =
+      family !== undefined &&
+      (await tx.db.one(sql`select from session where family = ${family} and account = ${account} limit 1`)) ===
+        undefined;
+    if (ended) fail('not_authenticated');
+    await closeOthers(tx, account);
     // Whoever else knew the password may have asked for a link.
     await endLinks(tx, account);
   });
+  return hash;
 }
 
 /** Mails a reset link, if the address has an account. The answer never says which. */

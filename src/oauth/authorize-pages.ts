@@ -5,6 +5,7 @@ import type { SignedIn } from '../accounts/sessions.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { type Answer, type Request, type Route, route } from '../platform/http.ts';
 import { html } from '../platform/pages.ts';
+import { throttle } from '../platform/throttle.ts';
 import { type Asked, AUTHORIZE, allow, parametersOf, pathOf, readAsked, refusal } from './authorize.ts';
 import { common, viewOf } from './page-parts.ts';
 import { leadsTo } from './redirects.ts';
@@ -55,7 +56,10 @@ export const authorizePages: readonly Route[] = [
       if ('back' in asked) return to(302, asked.back);
       const { signedIn } = request.actor;
       if (signedIn === undefined) return signIn(302, request);
-      return asked.client.first_party ? goBack(ctx, request, signedIn, asked, 302) : ask(ctx, request, signedIn, asked);
+      if (!asked.client.first_party) return ask(ctx, request, signedIn, asked);
+      // Each writes a row; what only shows a page does not.
+      await throttle(ctx, 'token', request.actor.caller!);
+      return goBack(ctx, request, signedIn, asked, 302);
     },
   }),
   route({

@@ -35,7 +35,8 @@ import {
 /** Between the password and the code. */
 const STEP_MILLISECONDS = 5 * 60_000;
 const STEP = 'sign-in, before the code';
-const HOME = '/account';
+/** Where people are sent who wanted to go nowhere else. */
+export const HOME = '/account';
 
 /**
  * Where to go after signing in: a path of ours and nothing else, whatever the link said (open redirects).
@@ -85,6 +86,7 @@ interface Asked {
 
 function signInPage(view: View, { next, email = '', problem, cookies, ...more }: Asked, signedInAs?: string): Answer {
   const { words, csrf } = view;
+  const query: Record<string, string> = next === HOME ? {} : { next };
   const button = issuerButton(view.ctx);
   const already =
     signedInAs === undefined
@@ -99,10 +101,11 @@ function signInPage(view: View, { next, email = '', problem, cookies, ...more }:
 <label for="email">${words('page.sign_in.email')}</label>
 <input id="email" name="email" type="email" autocomplete="username" required maxlength="320" value="${email}">
 ${passwordField(words)}
-<button>${words('page.sign_in.button')}</button></form>${issuer}`;
+<button>${words('page.sign_in.button')}</button></form>
+<p><a href="${view.to('/account/forgotten', query)}">${words('page.sign_in.forgotten')}</a></p>${issuer}`;
   return view.show(words('page.sign_in.title'), content, {
     next,
-    query: next === HOME ? {} : { next },
+    query,
     cookies: cookies ?? [],
     ...more,
   });

@@ -119,9 +119,10 @@ export const accountProfileRoutes: readonly Route[] = [
       if ((basket == null) !== (uid == null))
         refuse({ path: [basket == null ? 'basket' : 'uid'], key: 'field.required' });
       const phone = phoneAmong(ctx, values);
-      const account = await register(ctx, {
+      const hash = await hashPassword(chosen);
+      const id = await register(ctx, {
         email: values['email'] as string,
-        password: await hashPassword(chosen),
+        password: hash,
         first_name: (values['first_name'] as string | undefined) ?? '',
         last_name: (values['last_name'] as string | undefined) ?? '',
         language_code: request.language,
@@ -131,7 +132,8 @@ export const accountProfileRoutes: readonly Route[] = [
         ...(basket == null ? {} : { basket: { basket: basket as bigint, uid: uid as string } }),
         evidence: evidenceOf(request),
       });
-      return signedInAnswer(ctx, request, account, 201);
+      // By proof: the address may have been invited, and the password taken from it, since the account was made.
+      return signedInAnswer(ctx, request, { id, hash, secondFactor: false }, 201);
     },
   }),
   route({

@@ -1,4 +1,4 @@
-/** What a request says about a change of rights: who asks, from where and why, and on what state of an entry it rests. */
+/** What a request says about a change of rights: who asks, from where and why. */
 import type { Customer, Keeper } from '../accounts/callers.ts';
 import { needsSecondFactor } from '../accounts/second-factor.ts';
 import type { Ctx } from '../platform/ctx.ts';
@@ -10,8 +10,8 @@ import type { Caller } from './rules.ts';
 
 /** Who asks, as the rules know them: an account with its access token, or an operator or a program of theirs. */
 export function callerOf(ctx: Ctx, actor: Customer | Keeper): Caller {
-  const account = typeof actor.account === 'object' ? actor.account : (actor as Keeper).signedIn?.account;
-  if (account === null || account === undefined) return { name: (actor as Keeper).name, account: null };
+  if (actor.account === null) return { name: actor.name, account: null };
+  const { account } = actor;
   return {
     name: `account:${account.id}`,
     account: account.id,
@@ -26,16 +26,6 @@ export const authorOf = (caller: Caller, incoming: Incoming, reason?: string): A
   evidence: evidenceOf(incoming),
   reason,
 });
-
-/** The ETags of If-Match (RFC 9110, 13.1.1); undefined without the header. A weak one never matches and is left out. */
-export function ifMatchOf(incoming: Incoming): string[] | undefined {
-  const header = incoming.headers['if-match'];
-  if (header === undefined) return undefined;
-  return header
-    .split(',')
-    .map((tag) => tag.trim())
-    .filter((tag) => tag !== '' && !tag.startsWith('W/'));
-}
 
 /** Whether the request only asks what would happen (`Assent-Dry-Run: 1`). @throws invalid for any other value */
 export function isDryRun(incoming: Incoming): boolean {

@@ -102,12 +102,27 @@ function given(
   return [...byRole, ...single];
 }
 
+/** Rights that one edit may name, roles spelt out: every permission in a thousand shops, several times over. */
+const MAX_PAIRS = 50_000;
+
+/** How many rights an edit gives, without spelling them out: a small body can name a million. */
+const countGiven = (
+  { grant = [], roles: asked = [] }: Edit,
+  roles: Readonly<Record<string, readonly string[]>>,
+): number =>
+  asked.reduce(
+    (sum, { role, shops }) => sum + shops.length * (Object.hasOwn(roles, role) ? roles[role]!.length : 0),
+    grant.length,
+  );
+
 function faultsOfPairs(
   shops: ReadonlySet<number>,
   edit: Edit,
   roles: Readonly<Record<string, readonly string[]>>,
   now: number,
 ): Complaint[] {
+  if (countGiven(edit, roles) > MAX_PAIRS)
+    return [{ path: ['roles'], key: 'staff.too_many', values: { max: MAX_PAIRS } }];
   const complaints: Complaint[] = [];
   const unknownRoles = new Set<number>();
   for (const [index, { role }] of (edit.roles ?? []).entries()) {

@@ -1,5 +1,5 @@
 /** Companies and shops: what colleagues see of them, and the verbs by which operators make and change them. */
-import { accountForRights } from '../accounts/invitations.ts';
+import { accountForRights, againIfTaken } from '../accounts/invitations.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
 import { canonical } from '../platform/evidence.ts';
@@ -123,7 +123,7 @@ export async function createCompany(
   author: Author = command,
 ): Promise<CompanyRecord> {
   try {
-    return await transaction(root, async (ctx) => {
+    return await againIfTaken(root, (again) => transaction(again, async (ctx) => {
       const now = ctx.clock.now();
       const made = await ctx.db.one<CompanyView>(sql`
         insert into company (id, name, request_key, created_at)
@@ -143,7 +143,7 @@ export async function createCompany(
       });
       await endow(ctx, { ...state, ...head }, author, account, ids?.entry);
       return { ...made!, shops: opened, owner };
-    });
+    }));
   } catch (error) {
     if (['company_pkey', 'shop_pkey', 'entry_pkey'].includes(violated(error) ?? '')) fail('conflict');
     throw error;
@@ -182,7 +182,7 @@ const openShop = async (ctx: Ctx, company: number, name: Texts, id?: number): Pr
 /** Somebody who can act manages the company, and each shop of it, without end. */
 function isManaged({ entries, shops }: Company, now: number): boolean {
   const live = entries.map((entry) => atTime(entry, now));
-  return live.some(managesForGood) && [...shops].every((shop) => live.some((entry) => lastingShops(entry).has(shop)));
+  return live.some(managesForGood) && shops.isSubsetOf(new Set(live.flatMap((entry) => [...lastingShops(entry)])));
 }
 
 /** Makes somebody else the owner, or nobody. Whoever it was keeps their entry, as a colleague like others. */
@@ -222,7 +222,7 @@ export function changeCompany(
   { name, active, owner, language }: CompanyChange,
   author: Author = command,
 ): Promise<CompanyRecord> {
-  return transaction(root, async (ctx) => {
+  return againIfTaken(root, (again) => transaction(again, async (ctx) => {
     await lockCompanies(ctx, [company]);
     const found = await ctx.db.one<CompanyView & { owner: number | null }>(
       sql`select id, name, active, owner from company where id = ${company}`,
@@ -237,7 +237,7 @@ export function changeCompany(
     }
     if (owner !== undefined) await changeOwner(ctx, company, before, { owner, language }, author);
     return companyRecord(ctx, company);
-  });
+  }));
 }
 
 /** Opens a shop; the owner's entry gets every right in it. Only operators do. @throws not_found */

@@ -88,7 +88,7 @@ export function readEmail(given: string, name: string): string {
 /** Refuses accounts: not_found for a company that is none of theirs. @throws not_found, forbidden */
 async function operatorsOnly(ctx: Ctx, { account }: Keeper, company?: number): Promise<void> {
   if (account === null) return;
-  if (company !== undefined) await companyOf(ctx, account, company);
+  if (company !== undefined) await companyOf(ctx, account.id, company);
   fail('forbidden', { values: { need: 'companies' } });
 }
 
@@ -96,7 +96,7 @@ async function operatorsOnly(ctx: Ctx, { account }: Keeper, company?: number): P
 async function list(ctx: Ctx, { actor }: Request<Keeper>): Promise<Answer> {
   const { account, unproven, lacksSecondFactor } = callerOf(ctx, actor);
   const items = unproven ? [] : await companyRecords(ctx, { manager: account });
-  if (lacksSecondFactor && items.some(({ owner }) => owner === actor.signedIn?.account.email))
+  if (lacksSecondFactor && items.some(({ owner }) => owner === actor.account?.email))
     fail('second_factor_required');
   return ok({ items, next: null });
 }

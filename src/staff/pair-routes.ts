@@ -3,10 +3,10 @@ import Type from 'typebox';
 import { companyKeeper, type Keeper } from '../accounts/callers.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { fail } from '../platform/failure.ts';
-import { type Answer, empty, type Incoming, ok, type Request, type Route, route } from '../platform/http.ts';
+import { type Answer, empty, type Incoming, ifMatch, ok, type Request, type Route, route } from '../platform/http.ts';
 import { own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
 import { flag, integer, object, text, textOrNull, time, timeOrNull } from '../platform/schema.ts';
-import { authorOf, callerOf, ifMatchOf, isDryRun } from './callers.ts';
+import { authorOf, callerOf, isDryRun } from './callers.ts';
 import type { Edit, Wish } from './changes.ts';
 import { page, read, readEmail, reason } from './company-routes.ts';
 import { type Asked, changeEntry, previewEntry, resendInvitation } from './entries.ts';
@@ -14,6 +14,7 @@ import { findPairs, giveEntry, onePair, previewGift, requireView, type Tagged, v
 import { permissionKeys } from './permissions.ts';
 import { DRY_RUN, previewOf, previewSchema } from './preview.ts';
 import type { Entry } from './rights.ts';
+import { rolesOf } from './roles.ts';
 
 const id = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
 const permission = Type.String({ minLength: 1, maxLength: 50 });
@@ -142,7 +143,7 @@ const byPairs = (ctx: Ctx, { grant, revoke, roles }: Edit): Wish => ({
     ...(revoke === undefined ? {} : { revoke }),
     ...(roles === undefined ? {} : { roles }),
   },
-  roles: ctx.settings.get('STAFF_ROLES'),
+  roles: rolesOf(ctx),
 });
 
 async function list(ctx: Ctx, { actor, params, query }: Request<Keeper>): Promise<Answer> {
@@ -183,7 +184,7 @@ function askedOf(ctx: Ctx, request: Request<Keeper>, wish: Wish, why?: string, s
     company: pathId(request.params, 'id'),
     entry: pathId(request.params, 'entry_id'),
     wish,
-    ifMatch: ifMatchOf(request),
+    ifMatch: ifMatch(request),
     seen,
   };
 }
@@ -325,10 +326,6 @@ export const pairRoutes: readonly Route[] = [
     async run(ctx, request) {
       const caller = callerOf(ctx, request.actor);
       const { company, entry } = entryOfPath(request);
-      await requireView(ctx, caller, company);
-      // Nobody is called to an account that is switched off.
-      const { view } = await onePair(ctx, company, entry);
-      if (view.state !== 'invited') fail('conflict');
       await resendInvitation(ctx, { caller, company, entry, language: request.language });
       return empty(204);
     },
@@ -348,7 +345,7 @@ export const pairRoutes: readonly Route[] = [
       ...problems(401, 403),
     },
     run: async (ctx) => {
-      const roles = Object.entries(ctx.settings.get('STAFF_ROLES'));
+      const roles = Object.entries(rolesOf(ctx));
       return ok({ items: roles.map(([role, permissions]) => ({ role, permissions })), next: null });
     },
   }),

@@ -146,8 +146,8 @@ function reasonOf({ headers }: Request<object>): string | undefined {
   const header = headers['assent-change-reason'];
   if (header === undefined || header.trim() === '') return undefined;
   const text = Buffer.from(header, 'latin1').toString('utf8').trim();
-  if (text.length > MAX_REASON || !text.isWellFormed() || text.includes('\uFFFD'))
-    refuse({ path: ['Assent-Change-Reason'], key: 'invalid.empty_or_long' });
+  if (text.length > MAX_REASON || /[\p{Cc}\u2028\u2029\uFFFD]/u.test(text))
+    refuse({ path: ['Assent-Change-Reason'], key: 'staff.reason', values: { max: MAX_REASON } });
   return text;
 }
 

@@ -1,16 +1,14 @@
 /** Signing in for a program, in a real browser: browsers hold redirects after a form to the policy of its page. */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtemp } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import axe from 'axe-core';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { removeData, type Service, start } from '../service.ts';
+import type { Service } from '../service.ts';
+import { openStage, type Stage } from './stage.ts';
 
-let folder: string;
+let stage: Stage;
 let service: Service;
 let browser: Browser;
 /** The program: a server of another origin that thanks whoever is sent to it. */
@@ -22,11 +20,8 @@ const verifier = randomBytes(32).toString('base64url');
 const code_challenge = createHash('sha256').update(verifier).digest('base64url');
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'assent-browser-'));
-  service = await start(process.execPath, ['src/main.ts', 'serve', '--demo'], {
-    cwd: join(import.meta.dirname, '../..'),
-    env: { PORT: '0', DATA_DIR: folder, LOG_LEVEL: 'error' },
-  });
+  stage = await openStage();
+  ({ service, browser } = stage);
   program = createServer((_request, response) => {
     response.setHeader('content-type', 'text/html');
     response.end('<title>Thank you</title><link rel="icon" href="data:,">');
@@ -44,18 +39,11 @@ beforeAll(async () => {
     });
     expect(response.status).toBe(201);
   }
-  browser = await chromium.launch({
-    executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
-    // Chromium refuses to run as root with its sandbox, and the only pages it opens are ours.
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
-  });
 });
 
 afterAll(async () => {
-  await browser?.close();
-  await service?.stop();
+  await stage?.close();
   program?.close();
-  await removeData(folder);
 });
 
 async function arrive(client_id: string, more: Record<string, string> = {}): Promise<Page> {

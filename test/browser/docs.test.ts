@@ -1,41 +1,22 @@
 /** The API reference and the pages in a real browser, on a service started as its users start it. */
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import axe from 'axe-core';
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { removeData, type Service, start } from '../service.ts';
+import type { Service } from '../service.ts';
+import { openStage, type Stage } from './stage.ts';
 
 const PASSWORD = 'demo-assent-2026';
-let folder: string;
+let stage: Stage;
 let service: Service;
 let browser: Browser;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'assent-browser-'));
-  service = await start(process.execPath, ['src/main.ts', 'serve', '--demo'], {
-    cwd: join(import.meta.dirname, '../..'),
-    env: { PORT: '0', DATA_DIR: folder, LOG_LEVEL: 'error' },
-  });
-  browser = await chromium.launch({
-    executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
-    args: [
-      '--no-sandbox', // Chromium refuses to run as root with it, and the only pages it opens are ours
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  });
+  stage = await openStage();
+  ({ service, browser } = stage);
 });
 
 afterAll(async () => {
-  await browser?.close();
-  await service?.stop();
-  await removeData(folder);
+  await stage?.close();
 });
 
 /** Every address the open pages asked for, and every complaint of the browser: errors, warnings, refusals of the policy. */

@@ -1,36 +1,24 @@
 /** The pages behind the link that brings a number back, in a real browser, on a service started as its users start it. */
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import axe from 'axe-core';
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { removeData, type Service, start } from '../service.ts';
+import type { Service } from '../service.ts';
+import { openStage, type Stage } from './stage.ts';
 
 const PROFILE = '/users/profile-with-loyalty/';
 const OLD = '+905338001122';
-let folder: string;
+let stage: Stage;
 let service: Service;
 let browser: Browser;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'assent-browser-'));
-  service = await start(
-    process.execPath,
-    ['src/main.ts', 'serve', '--demo', '--set', 'PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE=true'],
-    { cwd: join(import.meta.dirname, '../..'), env: { PORT: '0', DATA_DIR: folder, LOG_LEVEL: 'error' } },
-  );
-  browser = await chromium.launch({
-    executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
-    // Chromium refuses to run as root with its sandbox, and the only pages it opens are ours.
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
-  });
+  stage = await openStage('PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE=true');
+  ({ service, browser } = stage);
 });
 
 afterAll(async () => {
-  await browser?.close();
-  await service?.stop();
-  await removeData(folder);
+  await stage?.close();
 });
 
 async function call<T>(method: string, path: string, body?: object, authorization?: string): Promise<T> {

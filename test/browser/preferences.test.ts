@@ -1,13 +1,12 @@
 /** The preference page and its neighbours in a real browser, without script, in every language and both schemes. */
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import axe from 'axe-core';
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
-import { removeData, type Service, start } from '../service.ts';
+import type { Service } from '../service.ts';
+import { openStage, type Stage } from './stage.ts';
 
-let folder: string;
+let stage: Stage;
 let service: Service;
 let browser: Browser;
 let account: number;
@@ -44,23 +43,8 @@ const notices = {
 } as const;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'assent-browser-'));
-  service = await start(process.execPath, ['src/main.ts', 'serve', '--demo'], {
-    cwd: join(import.meta.dirname, '../..'),
-    env: { PORT: '0', DATA_DIR: folder, LOG_LEVEL: 'error' },
-  });
-  browser = await chromium.launch({
-    executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
-    args: [
-      '--no-sandbox', // Chromium refuses to run as root with it, and the only pages it opens are ours
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  });
+  stage = await openStage();
+  ({ service, browser } = stage);
   for (const [language, [text, withdrawal]] of Object.entries(notices)) {
     await call('POST', '/v1/notices', {
       purpose: 'marketing',
@@ -107,9 +91,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await browser?.close();
-  await service?.stop();
-  await removeData(folder);
+  await stage?.close();
 });
 
 /** Addresses that were asked for beyond our own, and every complaint of the browser. */

@@ -723,7 +723,10 @@ describe('how a request must look', () => {
       ['GET', '/api/token', 'POST, OPTIONS'],
     ] as const) {
       const reply = await usta(method, path);
-      expectProblem(reply, 405, 'method_not_allowed', 'Method not allowed', `Method "${method}" not allowed.`);
+      // Where tokens are given, every error says it in OAuth's words too.
+      const oauth = { error: 'invalid_request', error_description: `Method '${method}' not allowed.` };
+      const more = path === '/api/token' ? oauth : {};
+      expectProblem(reply, 405, 'method_not_allowed', 'Method not allowed', `Method "${method}" not allowed.`, more);
       expect(reply.headers.allow).toBe(allow);
     }
   });

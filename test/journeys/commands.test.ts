@@ -74,7 +74,7 @@ describe('commands', () => {
     const { code: bad, err } = await assent(['key', 'create', 'crm', '--scopes', 'everything']);
     expect([bad, err]).toEqual([
       1,
-      'Unknown scope everything. Known: settings, outbox, consents, decisions, baskets, privacy, accounts, companies, webhooks, or * for all.\n',
+      'Unknown scope everything. Known: settings, outbox, consents, decisions, baskets, privacy, accounts, companies, webhooks, clients, or * for all.\n',
     ]);
   });
 
