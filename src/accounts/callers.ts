@@ -4,6 +4,7 @@ import { sql } from '../platform/db.ts';
 import { Failure, fail } from '../platform/failure.ts';
 import type { Actor, Incoming, Who } from '../platform/http.ts';
 import { sha256 } from '../platform/keys.ts';
+import type { Account } from './accounts.ts';
 import { guardCsrf } from './csrf.ts';
 import { needsSecondFactor } from './second-factor.ts';
 import { type SignedIn, signedIn } from './sessions.ts';
@@ -14,6 +15,8 @@ export interface Anyone extends Actor {
 
 export interface Customer extends Actor, SignedIn {
   readonly caller: string;
+  /** As histories show it: `account:7`. */
+  readonly name: string;
 }
 
 /** Scopes an API key can hold; `*` holds all. */
@@ -92,6 +95,7 @@ async function akinonCaller(ctx: Ctx, incoming: Incoming): Promise<SignedIn | un
 }
 
 const name = (found: SignedIn): string => `account:${found.account.id}`;
+const asCustomer = (found: SignedIn): Customer => ({ ...found, caller: name(found), name: name(found) });
 
 /** Anybody at all; no key is looked at. */
 export const anyone: Who<Actor> = { name: 'anyone', security: [{}], admit: async () => ({}) };
@@ -122,7 +126,7 @@ export const customer: Who<Customer> = {
   security: [{ SessionCookie: [] }, { Token: [] }],
   async admit(ctx, incoming) {
     const found = (await akinonCaller(ctx, incoming)) ?? fail('not_authenticated');
-    return { ...found, caller: name(found) };
+    return asCustomer(found);
   },
 };
 
@@ -134,7 +138,7 @@ export const bearer: Who<Customer> = {
     const key = credentials(incoming, 'bearer') ?? fail('not_authenticated');
     const found = key === '' ? undefined : await signedIn(ctx, { key, kinds: ['access'] });
     if (found === undefined) throw new Failure('invalid_token');
-    return { ...found, caller: name(found) };
+    return asCustomer(found);
   },
 };
 
@@ -145,7 +149,7 @@ export const colleague: Who<Customer> = {
   async admit(ctx, incoming) {
     if (credentials(incoming, 'bearer') !== undefined) return bearer.admit(ctx, incoming);
     const found = (await bySession(ctx, incoming)) ?? fail('not_authenticated');
-    return { ...found, caller: name(found) };
+    return asCustomer(found);
   },
 };
 

@@ -33,14 +33,11 @@ export interface Entitled {
  * @returns the account, invited by mail unless its address is proven, or it is switched off
  * @throws throttled when the address was mailed too often; invalid when it became somebody's meanwhile, see `againIfTaken`
  */
-export async function accountForRights(
-  ctx: Ctx,
-  email: string,
-  language: string,
-  company?: number,
-): Promise<Entitled> {
+export async function accountForRights(ctx: Ctx, email: string, language: string, company?: number): Promise<Entitled> {
   // Locked, so that nobody proves or erases it before the rights are there.
-  const known = await ctx.db.one<Omit<Entitled, 'invited'> & { password: string | null; off: boolean; proven: boolean }>(sql`
+  const known = await ctx.db.one<
+    Omit<Entitled, 'invited'> & { password: string | null; off: boolean; proven: boolean }
+  >(sql`
     select id, email, password, not is_active as off, email_verified_at is not null as proven,
            is_active and email_verified_at is not null as acts
       from account where email_key = ${foldEmail(email)} for no key update`);

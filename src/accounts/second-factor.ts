@@ -171,13 +171,14 @@ async function takeRecovery(root: Ctx, account: number, code: string): Promise<t
  * Makes a secret that waits for its first code, in place of one that waited before; in the caller's transaction, which has
  * proven who asks and holds the account's row.
  * @param family of the session that asks: it alone can read the secret and confirm it
- * @returns false when a second factor is on already
+ * @returns false when a second factor is on already, or the address is not proven: it would keep out whoever can prove it
  */
 export async function beginSecondFactor(ctx: Ctx, account: number, family: string): Promise<boolean> {
   const secret = new Secret({ size: SECRET_BYTES }).base32;
   const sealed = encrypt(ctx.keys.encryption('second_factor'), secret, isPending(account, family));
   const made = await ctx.db.run(sql`
-    insert into second_factor (account, secret, created_at) values (${account}, ${sealed}, ${ctx.clock.now()})
+    insert into second_factor (account, secret, created_at)
+    select id, ${sealed}, ${ctx.clock.now()} from account where id = ${account} and email_verified_at is not null
     on conflict (account) do update set secret = excluded.secret, created_at = excluded.created_at
      where second_factor.confirmed_at is null`);
   return made === 1;

@@ -2,7 +2,7 @@
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { fail, refuse } from '../platform/failure.ts';
-import { countHit, forgetHits, throttled } from '../platform/throttle.ts';
+import { countHit, forgetHits, returnHit, throttled } from '../platform/throttle.ts';
 import { findByEmail, foldEmail } from './accounts.ts';
 import { endLinks, openLink, sendLink, spendLink } from './links.ts';
 import { hashPassword, passwordComplaints, verifyPassword } from './passwords.ts';
@@ -11,6 +11,9 @@ import { closeOthers, openSession } from './sessions.ts';
 
 /** Wrong passwords for one address, whichever door they came through and whoever tried. */
 const FAILED = { count: 100, duration: 3600 };
+
+/** Wrong passwords of whoever is signed in, each account by itself: nobody from outside can fill this one. */
+const WRONG = { count: 20, duration: 3600 };
 
 /** That somebody knew the password of an account: true as long as the account still has the hash it was compared with. */
 export interface Proof {
@@ -65,6 +68,26 @@ async function prove(ctx: Ctx, email: string, password: string): Promise<Proof &
 }
 
 /**
+ * Compares the password of an account that is signed in: a found browser or a stolen key is not a person.
+ * @returns the hash it was compared with, and whether it fits
+ * @throws throttled after twenty wrong ones in an hour
+ */
+export async function comparePassword(
+  ctx: Ctx,
+  account: number,
+  password: string,
+): Promise<{ hash: string | null; fits: boolean }> {
+  const { over, resetSeconds } = await countHit(ctx, 'wrong-password', String(account), WRONG);
+  if (over) throw throttled(resetSeconds);
+  const row = await ctx.db.one<{ password: string | null }>(sql`select password from account where id = ${account}`);
+  const hash = row?.password ?? null;
+  const { fits } = await verifyPassword(hash, password);
+  // Its own only: a change made again and again by its owner is no guess, and opens no room for guesses.
+  if (fits) await returnHit(ctx, 'wrong-password', String(account));
+  return { hash, fits };
+}
+
+/**
  * Does what a proof entitles to, in one transaction that holds the account's row: a new password either comes later and
  * ends what was done here, or came first and nothing is done.
  * @throws invalid_credentials when the password was changed, or the account switched off, since it was compared;
@@ -99,7 +122,7 @@ export async function startSession(
  * @param old the present password; undefined where it was just proven
  * @param family of the sign-in that asks: one that has ended meanwhile changes nothing
  * @returns hash of the new password, for `signInBy`
- * @throws invalid: wrong old password, new one not good enough; not_authenticated
+ * @throws invalid: wrong old password, new one not good enough; not_authenticated; throttled
  */
 export async function changePassword(
   ctx: Ctx,
@@ -109,9 +132,8 @@ export async function changePassword(
   const complaints = passwordComplaints(ctx, field, next);
   let verified: string | null = null;
   if (old !== undefined) {
-    const row = await ctx.db.one<{ password: string | null }>(sql`select password from account where id = ${account}`);
-    verified = row?.password ?? null;
-    const { fits } = await verifyPassword(verified, old);
+    const { hash, fits } = await comparePassword(ctx, account, old);
+    verified = hash;
     if (!fits) complaints.unshift({ path: ['old_password'], key: 'password.wrong' });
   }
   if (complaints.length > 0) refuse(...complaints);

@@ -8,7 +8,7 @@ import { html } from '../platform/pages.ts';
 import { throttle } from '../platform/throttle.ts';
 import { type Asked, AUTHORIZE, allow, parametersOf, pathOf, readAsked, refusal } from './authorize.ts';
 import { common, viewOf } from './page-parts.ts';
-import { leadsTo } from './redirects.ts';
+import { isPrivateScheme, leadsTo } from './redirects.ts';
 
 const to = (status: 302 | 303, location: string): Answer => ({ status, headers: { location } });
 
@@ -56,7 +56,7 @@ export const authorizePages: readonly Route[] = [
       if ('back' in asked) return to(302, asked.back);
       const { signedIn } = request.actor;
       if (signedIn === undefined) return signIn(302, request);
-      if (!asked.client.first_party) return ask(ctx, request, signedIn, asked);
+      if (!asked.client.first_party || isPrivateScheme(asked.redirectUri)) return ask(ctx, request, signedIn, asked);
       // Each writes a row; what only shows a page does not.
       await throttle(ctx, 'token', request.actor.caller!);
       return goBack(ctx, request, signedIn, asked, 302);

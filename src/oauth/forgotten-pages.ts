@@ -39,7 +39,10 @@ async function request(ctx: Ctx, incoming: Request<object>): Promise<Answer> {
   const typed = field('email').trim();
   try {
     const email = emailKind.read(typed, true);
-    if ('problem' in email) refuse({ path: ['email'], key: email.problem, values: email.values });
+    if ('problem' in email) {
+      const { problem: key, values } = email;
+      refuse({ path: ['email'], key, ...(values === undefined ? {} : { values }) });
+    }
     await throttle(ctx, 'login', `reset:${foldEmail(email.value)}`);
     // The answer takes its time either way: whether a mail is written must not show in it.
     await Promise.all([requestReset(ctx, email.value), setTimeout(RESET_MILLISECONDS)]);

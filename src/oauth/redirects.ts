@@ -46,6 +46,9 @@ export function leadsTo(uri: string): string | null {
   return !/^https?:$/.test(protocol) || loopback.has(hostname) ? null : host;
 }
 
+/** Whether it leads to a scheme of a program's own: any other program on the device can have taken it too (RFC 8252, 8.6). */
+export const isPrivateScheme = (uri: string): boolean => !/^https?:$/.test(new URL(uri).protocol);
+
 /** The address as a source of `form-action`: browsers hold redirects after a form to it too. */
 export function sourceOf(uri: string): string {
   const { protocol, origin, hostname } = new URL(uri);

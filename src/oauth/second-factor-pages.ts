@@ -117,6 +117,15 @@ ${way === 'password' ? passwordField(words) : ''}${what.withCode ? codeField(wor
 
 const backLink = ({ words, to }: View): Markup => html`<p><a href="${to('/account')}">${words('account.back')}</a></p>`;
 
+/** Anybody can register anybody's address, and would keep them out of it for good. */
+function unproven(ctx: Ctx, incoming: Incoming, me: SignedIn): Answer {
+  const view = viewOf(ctx, incoming, me.account.language_code);
+  const { words, to } = view;
+  const content = html`<p>${words('account.unproven.text')}</p>
+<p><a class="button" href="${to('/account/forgotten', { next: START })}">${words('account.unproven.button')}</a></p>${backLink(view)}`;
+  return view.show(words('account.factor.set_up'), content, { query: {} });
+}
+
 /** Failures that are told over the form they came from. */
 const answerable = new Set(['invalid_credentials', 'throttled', 'second_factor_needed', 'second_factor_wrong']);
 
@@ -173,9 +182,10 @@ const post = (path: string, operationId: string, summary: string, run: Parameter
   route({ ...common, method: 'POST', path, operationId, summary, throttle: 'login', run: signedInPage(run) });
 
 export const secondFactorPages: readonly Route[] = [
-  get(START, 'showSecondFactor', 'Before a second factor is set up', async (ctx, request, me) =>
-    me.account.second_factor ? atHome(request) : ask(ctx, request, me, asking.start),
-  ),
+  get(START, 'showSecondFactor', 'Before a second factor is set up', async (ctx, request, me) => {
+    if (me.account.second_factor) return atHome(request);
+    return me.account.email_verified_at === null ? unproven(ctx, request, me) : ask(ctx, request, me, asking.start);
+  }),
   post(START, 'beginSecondFactor', 'Makes a secret for the app', async (ctx, request, me) => {
     const field = readForm(ctx, request);
     if (me.account.second_factor) return atHome(request);

@@ -1,9 +1,9 @@
 /** Another e-mail address: it counts once it is proven by a link, and what the old one allowed ends there. */
-import { type Account, foldEmail } from '../accounts/accounts.ts';
+import { type Account, findByEmail, foldEmail } from '../accounts/accounts.ts';
 import { contactPoints } from '../accounts/contact-points.ts';
 import { endLinks, openLink, sendLink, spendLink } from '../accounts/links.ts';
 import { languageOf } from '../accounts/mails.ts';
-import { verifyPassword } from '../accounts/passwords.ts';
+import { comparePassword } from '../accounts/sign-in.ts';
 import { leavePoint } from '../consent/statements.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
@@ -14,12 +14,10 @@ import { announceContactPoint } from '../webhooks/dispatch.ts';
 /**
  * Mails a link to the new address and a notice to the old one. An address that has an account already gets no link; the
  * asker is told the same either way.
- * @throws invalid on `password`, or on `email` when it is the present one
+ * @throws invalid on `password`, or on `email` when it is the present one; throttled
  */
 export async function requestEmailChange(ctx: Ctx, account: Account, email: string, password: string): Promise<void> {
-  const stored = await ctx.db.one<{ password: string | null; taken: boolean }>(sql`
-    select password, exists (select from account o where o.email_key = ${foldEmail(email)}) as taken from account where id = ${account.id}`);
-  const { fits } = await verifyPassword(stored?.password ?? null, password);
+  const { fits } = await comparePassword(ctx, account.id, password);
   if (!fits) refuse({ path: ['password'], key: 'password.wrong' });
   if (foldEmail(email) === foldEmail(account.email)) refuse({ path: ['email'], key: 'account.email_same' });
   await sendLink(ctx, {
@@ -30,7 +28,7 @@ export async function requestEmailChange(ctx: Ctx, account: Account, email: stri
     newEmail: email,
     previousEmail: account.email,
     // Counted and replaced like any other, so that no limit tells a taken address from a free one.
-    unsent: stored!.taken,
+    unsent: (await findByEmail(ctx, email)) !== undefined,
   });
 }
 

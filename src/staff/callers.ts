@@ -1,5 +1,5 @@
 /** What a request says about a change of rights: who asks, from where and why. */
-import type { Customer, Keeper } from '../accounts/callers.ts';
+import type { Keeper } from '../accounts/callers.ts';
 import { needsSecondFactor } from '../accounts/second-factor.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { evidenceOf } from '../platform/evidence.ts';
@@ -9,7 +9,7 @@ import type { Author } from './history.ts';
 import type { Caller } from './rules.ts';
 
 /** Who asks, as the rules know them: an account with its access token, or an operator or a program of theirs. */
-export function callerOf(ctx: Ctx, actor: Customer | Keeper): Caller {
+export function callerOf(ctx: Ctx, actor: Keeper): Caller {
   if (actor.account === null) return { name: actor.name, account: null };
   const { account } = actor;
   return {

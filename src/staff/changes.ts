@@ -115,6 +115,19 @@ const countGiven = (
     grant.length,
   );
 
+/** Nothing later can be written in four digits of year. */
+const LAST_MOMENT = Date.parse('9999-12-31T23:59:59.999Z');
+
+/** A time in milliseconds since 1970; NaN where it is none, as on a 30th of February, and after the year 9999. */
+function momentOf(text: string): number {
+  const at = Date.parse(text);
+  const day = text.slice(0, 10);
+  const midnight = Date.parse(`${day}T00:00:00Z`);
+  // Date.parse makes a 2nd of March of that day.
+  const exists = !Number.isNaN(midnight) && new Date(midnight).toISOString().startsWith(day);
+  return exists && at <= LAST_MOMENT ? at : Number.NaN;
+}
+
 function faultsOfPairs(
   shops: ReadonlySet<number>,
   edit: Edit,
@@ -142,7 +155,10 @@ function faultsOfPairs(
     if (!isPermission(permission)) complaints.push({ path: [...path, 'permission'], key: 'staff.unknown_permission' });
     else if (path[0] !== 'revoke' && taken.has(pairOf({ shop, permission })))
       complaints.push({ path, key: 'staff.given_and_taken' });
-    if (until !== null && !(Date.parse(until) > now)) complaints.push({ path: [...path, 'until'], key: 'staff.ended' });
+    if (until === null) continue;
+    const end = momentOf(until);
+    if (Number.isNaN(end)) complaints.push({ path: [...path, 'until'], key: 'invalid.time' });
+    else if (end <= now) complaints.push({ path: [...path, 'until'], key: 'staff.ended' });
   }
   const seen = new Set<string>();
   return complaints.filter(({ path, key }) => {

@@ -141,10 +141,10 @@ async function verify(ctx: Ctx, { print }: Terminal, company: number | undefined
 async function history(ctx: Ctx, { print }: Terminal, company: number): Promise<void> {
   let after: number | undefined;
   for (;;) {
-    const lines = await listHistory(ctx, company, { after, limit: 500 });
-    for (const line of lines) print(line);
-    if (lines.length < 500) return;
-    after = lines.at(-1)!.number;
+    const { items, more } = await listHistory(ctx, company, { after, limit: 500 });
+    for (const line of items) print(line);
+    if (!more) return;
+    after = items.at(-1)!.number;
   }
 }
 
@@ -173,7 +173,7 @@ function staff(program: Command, terminal: Terminal): void {
     .option('--at <time>', 'the moment; absent: now', moment)
     .action((company: number, { at, ...asked }: { shop: number; permission: Permission; at?: Date }) =>
       withCtx(async (ctx) => {
-        const holders = await whoCould(ctx, company, { ...asked, at: at ?? ctx.clock.now() });
+        const holders = await whoCould(ctx, company, { ...asked, at });
         for (const holder of holders) print(holder);
       }),
     );

@@ -123,27 +123,29 @@ export async function createCompany(
   author: Author = command,
 ): Promise<CompanyRecord> {
   try {
-    return await againIfTaken(root, (again) => transaction(again, async (ctx) => {
-      const now = ctx.clock.now();
-      const made = await ctx.db.one<CompanyView>(sql`
-        insert into company (id, name, request_key, created_at)
-        values (coalesce(${ids?.company ?? null}, nextval(pg_get_serial_sequence('company', 'id'))), ${JSON.stringify(name)}, ${key ?? null}, ${now})
-        returning id, name, active`);
-      const company = made!.id;
-      const { id: account } = await accountForRights(ctx, owner, language, company);
-      await ctx.db.run(sql`update company set owner = ${account} where id = ${company}`);
-      const opened: ShopView[] = [];
-      for (const [index, shop] of shops.entries()) opened.push(await openShop(ctx, company, shop, ids?.shops[index]));
-      const state = await stateOf(ctx, company);
-      const head = await tell(ctx, state, author, {
-        kind: 'company_made',
-        shops: opened.map(({ id }) => id),
-        owner: [null, account],
-        shown: [null, made!],
-      });
-      await endow(ctx, { ...state, ...head }, author, account, ids?.entry);
-      return { ...made!, shops: opened, owner };
-    }));
+    return await againIfTaken(root, (again) =>
+      transaction(again, async (ctx) => {
+        const now = ctx.clock.now();
+        const made = await ctx.db.one<CompanyView>(sql`
+          insert into company (id, name, request_key, created_at)
+          values (coalesce(${ids?.company ?? null}, nextval(pg_get_serial_sequence('company', 'id'))), ${JSON.stringify(name)}, ${key ?? null}, ${now})
+          returning id, name, active`);
+        const company = made!.id;
+        const { id: account } = await accountForRights(ctx, owner, language, company);
+        await ctx.db.run(sql`update company set owner = ${account} where id = ${company}`);
+        const opened: ShopView[] = [];
+        for (const [index, shop] of shops.entries()) opened.push(await openShop(ctx, company, shop, ids?.shops[index]));
+        const state = await stateOf(ctx, company);
+        const head = await tell(ctx, state, author, {
+          kind: 'company_made',
+          shops: opened.map(({ id }) => id),
+          owner: [null, account],
+          shown: [null, made!],
+        });
+        await endow(ctx, { ...state, ...head }, author, account, ids?.entry);
+        return { ...made!, shops: opened, owner };
+      }),
+    );
   } catch (error) {
     if (['company_pkey', 'shop_pkey', 'entry_pkey'].includes(violated(error) ?? '')) fail('conflict');
     throw error;
@@ -222,22 +224,24 @@ export function changeCompany(
   { name, active, owner, language }: CompanyChange,
   author: Author = command,
 ): Promise<CompanyRecord> {
-  return againIfTaken(root, (again) => transaction(again, async (ctx) => {
-    await lockCompanies(ctx, [company]);
-    const found = await ctx.db.one<CompanyView & { owner: number | null }>(
-      sql`select id, name, active, owner from company where id = ${company}`,
-    );
-    const { owner: before, ...shown } = found ?? fail('not_found');
-    const next = { ...shown, name: name ?? shown.name, active: active ?? shown.active };
-    if (canonical(next) !== canonical(shown)) {
-      await ctx.db.run(
-        sql`update company set name = ${JSON.stringify(next.name)}, active = ${next.active} where id = ${company}`,
+  return againIfTaken(root, (again) =>
+    transaction(again, async (ctx) => {
+      await lockCompanies(ctx, [company]);
+      const found = await ctx.db.one<CompanyView & { owner: number | null }>(
+        sql`select id, name, active, owner from company where id = ${company}`,
       );
-      await tell(ctx, await stateOf(ctx, company), author, { kind: 'company_changed', shown: [shown, next] });
-    }
-    if (owner !== undefined) await changeOwner(ctx, company, before, { owner, language }, author);
-    return companyRecord(ctx, company);
-  }));
+      const { owner: before, ...shown } = found ?? fail('not_found');
+      const next = { ...shown, name: name ?? shown.name, active: active ?? shown.active };
+      if (canonical(next) !== canonical(shown)) {
+        await ctx.db.run(
+          sql`update company set name = ${JSON.stringify(next.name)}, active = ${next.active} where id = ${company}`,
+        );
+        await tell(ctx, await stateOf(ctx, company), author, { kind: 'company_changed', shown: [shown, next] });
+      }
+      if (owner !== undefined) await changeOwner(ctx, company, before, { owner, language }, author);
+      return companyRecord(ctx, company);
+    }),
+  );
 }
 
 /** Opens a shop; the owner's entry gets every right in it. Only operators do. @throws not_found */

@@ -96,8 +96,7 @@ async function operatorsOnly(ctx: Ctx, { account }: Keeper, company?: number): P
 async function list(ctx: Ctx, { actor }: Request<Keeper>): Promise<Answer> {
   const { account, unproven, lacksSecondFactor } = callerOf(ctx, actor);
   const items = unproven ? [] : await companyRecords(ctx, { manager: account });
-  if (lacksSecondFactor && items.some(({ owner }) => owner === actor.account?.email))
-    fail('second_factor_required');
+  if (lacksSecondFactor && items.some(({ owner }) => owner === actor.account?.email)) fail('second_factor_required');
   return ok({ items, next: null });
 }
 

@@ -1,6 +1,6 @@
 /** Entries of companies: listing, making, changing, removing. Check and write happen under one lock, the company's row. */
 import { findByEmail } from '../accounts/accounts.ts';
-import { accountForRights, endInvitation, invite } from '../accounts/invitations.ts';
+import { accountForRights, againIfTaken, endInvitation, invite } from '../accounts/invitations.ts';
 import { batched } from '../platform/batch.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
@@ -33,18 +33,18 @@ async function managed(ctx: Ctx, caller: Caller, scope: Omit<Scope, 'caller'>): 
   return found;
 }
 
-/** All entries of a company, oldest first, with their rights. @throws as `readEntry` */
-export async function listEntries(ctx: Ctx, caller: Caller, company: number): Promise<EntryView[]> {
+/** All entries of a company in the documented shape, oldest first. @throws as `readEntry` */
+export async function listEntries(ctx: Ctx, caller: Caller, company: number): Promise<Omit<EntryView, 'rights'>[]> {
   await managed(ctx, caller, { company });
+  const now = ctx.clock.now();
+  // The shape alone says it, unless a right ended that nobody swept: a thousand shops have millions of rights.
   const rows = await ctx.db.rows<Parameters<typeof entryOf>[0]>(sql`
     select e.id, e.company, e.account, e.shop_ids, e.permissions, e.version, a.email,
            a.is_active and a.email_verified_at is not null as acts,
-           coalesce((select jsonb_agg(jsonb_build_array(r.shop, r.permission, (extract(epoch from r.until) * 1000)::bigint, r.event)
-                                      order by r.shop, r.permission)
-                       from entry_right r where r.entry = e.id), '[]') as rights
+           coalesce((select jsonb_agg(in_short(r)) from entry_right r where r.entry = e.id
+                        and exists (select from entry_right o where o.entry = e.id and o.until <= ${now})), '[]') as rights
       from entry e join account a on a.id = e.account where e.company = ${company} order by e.id`);
-  const now = ctx.clock.now().getTime();
-  return rows.map((row) => atTime(entryOf(row), now));
+  return rows.map((row) => atTime(entryOf(row), now.getTime()));
 }
 
 /** Own rights, one entry a company, in order of entry. */
@@ -52,8 +52,7 @@ export async function ownEntries(ctx: Ctx, account: number): Promise<(EntryView 
   const rows = await ctx.db.rows<Parameters<typeof entryOf>[0]>(sql`
     select e.id, e.company, e.account, e.shop_ids, e.permissions, e.version, a.email,
            a.is_active and a.email_verified_at is not null as acts,
-           coalesce((select jsonb_agg(jsonb_build_array(r.shop, r.permission, (extract(epoch from r.until) * 1000)::bigint, r.event))
-                       from entry_right r where r.entry = e.id), '[]') as rights
+           coalesce((select jsonb_agg(in_short(r)) from entry_right r where r.entry = e.id), '[]') as rights
       from entry e join account a on a.id = e.account where e.account = ${account} order by e.id`);
   const now = ctx.clock.now().getTime();
   return rows.map((row) => ({ ...atTime(entryOf(row), now), company: row.company }));
@@ -77,6 +76,8 @@ export async function readEntry(ctx: Ctx, caller: Caller, company: number, targe
 
 /** Takes an invitation back when nothing is left that it is for. */
 async function uninvite(ctx: Ctx, account: number): Promise<void> {
+  // Whoever invites them at this moment holds the row, and is counted after that.
+  await ctx.db.run(sql`select from account where id = ${account} for no key update`);
   const still = await ctx.db.one(sql`
     select from entry where account = ${account} union all select from company where owner = ${account} limit 1`);
   if (still === undefined) await endInvitation(ctx, account);
@@ -84,14 +85,18 @@ async function uninvite(ctx: Ctx, account: number): Promise<void> {
 
 /**
  * Mails an invitation again; the link of the one before it ends. Within a minute of the last one nothing is sent.
- * @throws not_found, missing_permission, second_factor_required, throttled; conflict when it was accepted
+ * @throws not_found, missing_permission, second_factor_required, throttled; conflict when it was accepted, or the account
+ * is switched off
  */
 export async function resendInvitation(
   ctx: Ctx,
   { caller, company, entry, language }: { caller: Caller; company: number; entry: number; language: string },
 ): Promise<void> {
-  const { account, acts } = await readEntry(ctx, caller, company, entry);
-  if (acts) fail('conflict');
+  const { account } = await readEntry(ctx, caller, company, entry);
+  const waits = await ctx.db.one(
+    sql`select from account where id = ${account} and is_active and email_verified_at is null`,
+  );
+  if (waits === undefined) fail('conflict');
   await invite(ctx, account, language, company);
 }
 
@@ -115,6 +120,10 @@ export interface Made {
   readonly invited: boolean;
 }
 
+/** Whether somebody would be mailed: an address that is nobody's, or that nobody has proven and whose account is not off. */
+const wouldInvite = (known: { readonly proven: boolean; readonly is_active: boolean } | undefined): boolean =>
+  known === undefined || (known.is_active && !known.proven);
+
 async function makeEntry(root: Ctx, { caller, author, company, email, language, dry }: NewEntry): Promise<Made> {
   return transaction(root, async (ctx) => {
     if (!dry) await lockCompanies(ctx, [company]);
@@ -125,9 +134,8 @@ async function makeEntry(root: Ctx, { caller, author, company, email, language, 
     requireManager(state, caller, now.getTime());
     const existing = state.entries.find(({ account }) => account === known?.id);
     if (existing !== undefined) return { entry: atTime(existing, now.getTime()), existed: true, invited: false };
-    const invited = known?.proven !== true;
-    if (dry) return { entry: null, existed: false, invited };
-    const account = await accountForRights(ctx, email, language, company);
+    if (dry) return { entry: null, existed: false, invited: wouldInvite(known) };
+    const { invited, ...account } = await accountForRights(ctx, email, language, company);
     const made = await ctx.db.one<{ id: number }>(sql`
       insert into entry (company, account, created_at) values (${company}, ${account.id}, ${now}) returning id`);
     const entry = { id: made!.id, account: account.id, shop_ids: [], permissions: [], rights: [], version: 1 };
@@ -140,7 +148,7 @@ async function makeEntry(root: Ctx, { caller, author, company, email, language, 
         now.getTime(),
       ),
     );
-    return { entry: { ...entry, email: account.email, acts: !invited }, existed: false, invited };
+    return { entry: { ...entry, email: account.email, acts: account.acts }, existed: false, invited };
   });
 }
 
@@ -150,11 +158,7 @@ async function makeEntry(root: Ctx, { caller, author, company, email, language, 
  * @throws not_found, missing_permission, second_factor_required, throttled
  */
 export const createEntry = (ctx: Ctx, asked: NewEntry): Promise<Made> =>
-  // An address can become known between the look and the account: another company invites it, or its owner registers.
-  makeEntry(ctx, asked).catch((error: unknown) => {
-    if (error instanceof Failure && error.code === 'invalid') return makeEntry(ctx, asked);
-    throw error;
-  });
+  againIfTaken(ctx, (again) => makeEntry(again, asked));
 
 /** A change that is asked for. */
 export interface Asked {
@@ -216,10 +220,13 @@ async function changeEntries(root: Ctx, asked: Asked[]): Promise<(Outcome | Fail
       changes.push({ company: companies.get(company)!, author, kind, decided: outcome, index });
     }
     const stored = await storeChanges(ctx, changes);
+    const idle = new Set<number>();
     for (const [place, { kind, decided, index }] of changes.entries()) {
       outcomes[index] = { ...(outcomes[index] as Outcome), after: stored[place]! };
-      if (kind === 'entry_removed' && !decided.before.acts) await uninvite(ctx, decided.before.account);
+      if (kind === 'entry_removed' && !decided.before.acts) idle.add(decided.before.account);
     }
+    // In order, as every lock.
+    for (const account of [...idle].sort((one, other) => one - other)) await uninvite(ctx, account);
     return outcomes;
   });
 }

@@ -96,7 +96,10 @@ export const historyRoutes: readonly Route[] = [
       account: { description: 'Of this colleague', schema: { type: 'integer', minimum: 1 } },
       kind: { description: 'Of this kind', schema: { type: 'string', enum: eventKinds } },
       after: { description: '`next` of the page before', schema: { type: 'integer', minimum: 1 } },
-      limit: { description: 'Lines a page', schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 } },
+      limit: {
+        description: 'Lines a page at most; fewer where they are long',
+        schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 },
+      },
     },
     answers: {
       200: { description: 'A page', schema: page(eventSchema), example: { items: [eventExample], next: null } },
@@ -112,9 +115,8 @@ export const historyRoutes: readonly Route[] = [
         after: queryInteger(query, 'after', 1, Number.MAX_SAFE_INTEGER),
       };
       await requireView(ctx, callerOf(ctx, actor), company);
-      const found = await listHistory(ctx, company, { ...filter, limit: limit + 1 });
-      const items = found.slice(0, limit);
-      return ok({ items, next: found.length > limit ? String(items.at(-1)!.number) : null });
+      const { items, more } = await listHistory(ctx, company, { ...filter, limit });
+      return ok({ items, next: more ? String(items.at(-1)!.number) : null });
     },
   }),
   route({
@@ -154,7 +156,7 @@ export const historyRoutes: readonly Route[] = [
       const company = pathId(params, 'id');
       const shop = queryInteger(query, 'shop', 1, Number.MAX_SAFE_INTEGER);
       const permission = queryText(query, 'permission', permissionKeys) as Permission | undefined;
-      const at = queryTime(query, 'at') ?? ctx.clock.now();
+      const at = queryTime(query, 'at');
       await requireView(ctx, callerOf(ctx, actor), company);
       if (shop === undefined) refuse({ path: ['shop'], key: 'field.required' });
       if (permission === undefined) refuse({ path: ['permission'], key: 'field.required' });

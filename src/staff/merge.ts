@@ -19,9 +19,11 @@ export async function requireUnchanged(
   if (seen > before.version)
     return new Failure('unprocessable', { complaints: [{ path: ['seen'], key: 'staff.unknown_version' }] });
   const lines = await ctx.db.rows<{ line: string }>(sql`
-    select line from staff_event where entry = ${before.id} and kind in ('rights_changed', 'rights_ended') order by number`);
+    select line from staff_event where entry = ${before.id} and kind in ('rights_changed', 'rights_ended')
+     order by number desc limit ${before.version - seen}`);
   const touched = new Map<string, StaffEvent>();
-  for (const { line } of lines) {
+  // A line for each version; the newest of a pair says who.
+  for (const { line } of lines.reverse()) {
     const event = JSON.parse(line) as StaffEvent;
     if ((event.version ?? 0) > seen) for (const right of event.rights ?? []) touched.set(pairOf(right), event);
   }

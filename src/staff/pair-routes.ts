@@ -2,7 +2,6 @@
 import Type from 'typebox';
 import { companyKeeper, type Keeper } from '../accounts/callers.ts';
 import type { Ctx } from '../platform/ctx.ts';
-import { fail } from '../platform/failure.ts';
 import { type Answer, empty, type Incoming, ifMatch, ok, type Request, type Route, route } from '../platform/http.ts';
 import { own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
 import { flag, integer, object, text, textOrNull, time, timeOrNull } from '../platform/schema.ts';
@@ -156,9 +155,9 @@ async function list(ctx: Ctx, { actor, params, query }: Request<Keeper>): Promis
     after: queryInteger(query, 'after', 1, Number.MAX_SAFE_INTEGER),
   };
   await requireView(ctx, callerOf(ctx, actor), company);
-  const found = await findPairs(ctx, company, { ...filter, limit: limit + 1 });
-  const items = found.slice(0, limit).map(({ view }) => view);
-  return ok({ items, next: found.length > limit ? String(items.at(-1)!.id) : null });
+  const found = await findPairs(ctx, company, { ...filter, limit });
+  const items = found.items.map(({ view }) => view);
+  return ok({ items, next: found.more ? String(items.at(-1)!.id) : null });
 }
 
 async function give(ctx: Ctx, request: Request<Keeper>): Promise<Answer> {
@@ -230,7 +229,10 @@ export const pairRoutes: readonly Route[] = [
       shop: { description: 'Those who hold something in this shop', schema: { type: 'integer', minimum: 1 } },
       permission: { description: 'Those who hold it somewhere', schema: { type: 'string', enum: permissionKeys } },
       after: { description: '`next` of the page before', schema: { type: 'integer', minimum: 1 } },
-      limit: { description: 'Entries a page', schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 } },
+      limit: {
+        description: 'Entries a page at most; fewer where they hold thousands of rights',
+        schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 },
+      },
     },
     answers: {
       200: {

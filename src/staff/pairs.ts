@@ -1,5 +1,6 @@
 /** Entries as pairs of shop and permission, with the state of the colleague: what `/v1` shows, and making and filling one at once. */
 import { findByEmail, foldEmail } from '../accounts/accounts.ts';
+import { againIfTaken } from '../accounts/invitations.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { Failure, fail } from '../platform/failure.ts';
@@ -78,32 +79,46 @@ interface Row extends Omit<Parameters<typeof entryOf>[0], 'acts'> {
   readonly owner: boolean;
   readonly sent_at: Date | null;
   readonly expires_at: Date | null;
+  readonly found: number;
 }
 
-/** Entries of a company in order of id, whoever asks. */
-export async function findPairs(ctx: Ctx, company: number, filter: PairsFilter = {}): Promise<Tagged[]> {
+/** Rights on a page, give or take an entry: an entry of a thousand shops has eleven thousand. */
+const PAGE_RIGHTS = 20_000;
+
+/** Entries of a company in order of id, whoever asks; fewer than `limit` where they hold much. */
+export async function findPairs(
+  ctx: Ctx,
+  company: number,
+  filter: PairsFilter = {},
+): Promise<{ readonly items: Tagged[]; readonly more: boolean }> {
   const { entry = null, email = null, shop = null, permission = null, after = null, limit = 1 } = filter;
   const now = ctx.clock.now();
   const rows = await ctx.db.rows<Row>(sql`
     select e.id, e.company, e.account, e.shop_ids, e.permissions, e.version, a.email, a.is_active,
            a.email_verified_at is not null as proven, c.owner is not distinct from e.account as owner,
-           l.created_at as sent_at, l.expires_at,
-           coalesce((select jsonb_agg(jsonb_build_array(r.shop, r.permission, (extract(epoch from r.until) * 1000)::bigint, r.event))
-                       from entry_right r where r.entry = e.id), '[]') as rights
-      from entry e join company c on c.id = e.company join account a on a.id = e.account
+           l.created_at as sent_at, l.expires_at, p.found,
+           coalesce((select jsonb_agg(in_short(r)) from entry_right r where r.entry = e.id), '[]') as rights
+      from (
+        select f.id, count(*) over ()::int as found,
+               coalesce(sum(most) over (order by f.id rows between unbounded preceding and 1 preceding), 0) as before
+          from (
+            select e.id, cardinality(e.shop_ids) * cardinality(e.permissions) as most
+              from entry e join company c on c.id = e.company join account a on a.id = e.account
+             where e.company = ${company}
+               and (${entry}::bigint is null or e.id = ${entry})
+               and (${after}::bigint is null or e.id > ${after})
+               and (${email}::text is null or a.email_key = ${email === null ? null : foldEmail(email)})
+               and (${shop}::bigint is null and ${permission}::text is null or c.owner = e.account
+                    or exists (select from entry_right r where r.entry = e.id and (r.until is null or r.until > ${now})
+                                  and (${shop}::bigint is null or r.shop = ${shop})
+                                  and (${permission}::text is null or r.permission = ${permission})))
+             order by e.id limit ${limit + 1}) f) p
+      join entry e on e.id = p.id join company c on c.id = e.company join account a on a.id = e.account
       left join lateral (select created_at, expires_at from mail_link
                           where account = e.account and purpose = 'invitation' and used_at is null and a.email_verified_at is null
                           order by created_at desc limit 1) l on true
-     where e.company = ${company}
-       and (${entry}::bigint is null or e.id = ${entry})
-       and (${after}::bigint is null or e.id > ${after})
-       and (${email}::text is null or a.email_key = ${email === null ? null : foldEmail(email)})
-       and (${shop}::bigint is null and ${permission}::text is null or c.owner = e.account
-            or exists (select from entry_right r where r.entry = e.id and (r.until is null or r.until > ${now})
-                          and (${shop}::bigint is null or r.shop = ${shop})
-                          and (${permission}::text is null or r.permission = ${permission})))
-     order by e.id limit ${limit}`);
-  return rows.map((row): Tagged => {
+     where p.before < ${PAGE_RIGHTS} order by e.id limit ${limit}`);
+  const items = rows.map((row): Tagged => {
     const acts = row.is_active && row.proven;
     const found = atTime(entryOf({ ...row, acts }), now.getTime());
     const { sent_at: sent, expires_at: expires } = row;
@@ -112,11 +127,12 @@ export async function findPairs(ctx: Ctx, company: number, filter: PairsFilter =
     const state = row.is_active ? (row.proven ? 'active' : 'invited') : 'off';
     return { view: viewOf(found, { email: row.email, state, owner: row.owner, invitation }), tag: entryTag(found) };
   });
+  return { items, more: (rows[0]?.found ?? 0) > rows.length };
 }
 
 /** One of them, whoever asks. @throws not_found */
 export const onePair = async (ctx: Ctx, company: number, entry: number): Promise<Tagged> =>
-  (await findPairs(ctx, company, { entry }))[0] ?? fail('not_found');
+  (await findPairs(ctx, company, { entry })).items[0] ?? fail('not_found');
 
 /** Refuses whoever may not look at the entries of a company. @throws not_found, missing_permission, second_factor_required */
 export async function requireView(ctx: Ctx, caller: Caller, company: number): Promise<ReadonlySet<number>> {
@@ -149,14 +165,7 @@ async function give(root: Ctx, { wish, ...asked }: Gift): Promise<{ entry: numbe
  * @throws as `createEntry` and `changeEntry`
  */
 export const giveEntry = (ctx: Ctx, gift: Gift): Promise<{ entry: number; existed: boolean }> =>
-  // The address became somebody's between the look and the account: the transaction is lost, the next one finds them.
-  give(ctx, gift).catch((error: unknown) => {
-    const lost = (error instanceof Error && 'code' in error && error.code === '25P02') || isTaken(error);
-    if (lost) return give(ctx, gift);
-    throw error;
-  });
-
-const isTaken = (error: unknown): boolean => error instanceof Failure && error.code === 'invalid';
+  againIfTaken(ctx, (again) => give(again, gift));
 
 /** What `giveEntry` would do, or refuse, at this moment; nothing is written. @throws as `giveEntry`, but throttled */
 export async function previewGift(ctx: Ctx, { wish, ...asked }: Gift): Promise<Foreseen<Entry> & Colleague> {
@@ -169,7 +178,8 @@ export async function previewGift(ctx: Ctx, { wish, ...asked }: Gift): Promise<F
   }
   const account = await findByEmail(ctx, email);
   const state = (await loadCompanies(ctx, [{ company, caller: caller.account }])).get(company) ?? fail('not_found');
-  const blank = { shop_ids: [], permissions: [], rights: [], version: 1, acts: !invited };
+  const off = account?.is_active === false;
+  const blank = { shop_ids: [], permissions: [], rights: [], version: 1, acts: !(invited || off) };
   const fresh = { id: 0, account: account?.id ?? 0, email, ...blank };
   const { entries } = state;
   const decided = decide({ ...state, entries: [...entries, fresh] }, caller, 0, wish, ctx.clock.now().getTime());
@@ -182,7 +192,7 @@ export async function previewGift(ctx: Ctx, { wish, ...asked }: Gift): Promise<F
     changes,
     invited,
     email: account?.email ?? email,
-    state: invited ? 'invited' : 'active',
+    state: off ? 'off' : invited ? 'invited' : 'active',
     owner,
     invitation: null,
   };

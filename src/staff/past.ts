@@ -109,8 +109,8 @@ export function holdersIn(past: Past, asked: { shop: number; permission: Permiss
   return holders;
 }
 
-/** Lines that are read at once. */
-const PAGE = 2000;
+/** Lines that are read at once: each can be long. */
+const PAGE = 500;
 
 /** All lines of a company, first to last, read in pieces; in a transaction of one snapshot they are those of one moment. */
 export async function* linesOf(ctx: Ctx, company: number): AsyncGenerator<StoredLine> {
@@ -121,6 +121,27 @@ export async function* linesOf(ctx: Ctx, company: number): AsyncGenerator<Stored
         from staff_event s left join staff_evidence e on e.event = s.id
        where s.company = ${company} and s.number > ${after} order by s.number limit ${PAGE}`);
     yield* rows;
+    if (rows.length < PAGE) return;
+    after = rows.at(-1)!.number;
+  }
+}
+
+/** The lines up to a moment that have a say in who holds one pair: those that name it, and those of owners, shops and removals. */
+async function* linesAbout(
+  ctx: Ctx,
+  company: number,
+  { shop, permission, at = null }: { shop: number; permission: Permission; at?: Date | null | undefined },
+): AsyncGenerator<string> {
+  // As `JSON.stringify` writes it. The lines of the migration have spaces, and are all of the kind `recorded`.
+  const pair = `%"shop":${shop},"permission":"${permission.replaceAll('_', '\\_')}",%`;
+  let after = 0;
+  for (;;) {
+    const rows = await ctx.db.rows<{ number: number; line: string }>(sql`
+      select number, line from staff_event
+       where company = ${company} and number > ${after} and (${at}::timestamptz is null or at <= ${at})
+         and (kind in ('recorded', 'company_made', 'shop_made', 'owner_changed', 'entry_removed') or line like ${pair})
+       order by number limit ${PAGE}`);
+    for (const { line } of rows) yield line;
     if (rows.length < PAGE) return;
     after = rows.at(-1)!.number;
   }
@@ -145,22 +166,20 @@ export interface StoredLine {
 /**
  * Who could do something in a shop at a moment, by replay of the lines up to then. Whether their account was switched on,
  * and its address proven, the history does not say.
+ * @param at absent: now, whatever the clock of the machine that wrote the last line said
  * @throws invalid for a shop that is none of the company's
  */
 export async function whoCould(
   ctx: Ctx,
   company: number,
-  { shop, permission, at }: { shop: number; permission: Permission; at: Date },
+  { shop, permission, at }: { shop: number; permission: Permission; at?: Date | undefined },
 ): Promise<(Holder & { email: string | null })[]> {
   const known = await ctx.db.one(sql`select from shop where id = ${shop} and company = ${company}`);
   if (known === undefined) refuse({ path: ['shop'], key: 'staff.foreign_shop', values: { shop: String(shop) } });
   const past = nothing();
-  for await (const { line } of linesOf(ctx, company)) {
-    const event = JSON.parse(line) as StaffEvent;
-    if (Date.parse(event.at) > at.getTime()) break;
-    follow(past, event);
-  }
-  const holders = holdersIn(past, { shop, permission }, at.getTime());
+  for await (const line of linesAbout(ctx, company, { shop, permission, at }))
+    follow(past, JSON.parse(line) as StaffEvent);
+  const holders = holdersIn(past, { shop, permission }, (at ?? ctx.clock.now()).getTime());
   const accounts = await ctx.db.rows<{ id: number; email: string }>(
     sql`select id, email from account where id = any (${holders.map(({ account }) => account)}::bigint[])`,
   );
@@ -193,19 +212,38 @@ export interface HistoryFilter {
   readonly limit: number;
 }
 
-/** Lines as they are shown: everything they say, null where they say nothing. */
-export async function listHistory(ctx: Ctx, company: number, filter: HistoryFilter): Promise<ShownLine[]> {
+/** Bytes of lines on a page, give or take a line: one that gives everything in a thousand shops has a million. */
+const PAGE_BYTES = 2_000_000;
+
+/** Lines as they are shown: everything they say, null where they say nothing. Fewer than `limit` where they are long. */
+export async function listHistory(
+  ctx: Ctx,
+  company: number,
+  filter: HistoryFilter,
+): Promise<{ readonly items: ShownLine[]; readonly more: boolean }> {
   const { entry = null, account = null, kind = null, after = null, limit } = filter;
-  const rows = await ctx.db.rows<{ line: string; email: string | null; evidence: StoredLine['evidence'] }>(sql`
-    select s.line, a.email, e.evidence
-      from staff_event s left join account a on a.id = s.account left join staff_evidence e on e.event = s.id
-     where s.company = ${company}
-       and (${after}::bigint is null or s.number < ${after})
-       and (${entry}::bigint is null or s.entry = ${entry})
-       and (${account}::bigint is null or s.account = ${account})
-       and (${kind}::text is null or s.kind = ${kind})
-     order by s.number desc limit ${limit}`);
-  return rows.map(({ line, email, evidence }) => {
+  const rows = await ctx.db.rows<{
+    line: string;
+    email: string | null;
+    evidence: StoredLine['evidence'];
+    found: number;
+  }>(sql`
+    select s.line, a.email, e.evidence, p.found
+      from (
+        select f.id, count(*) over ()::int as found,
+               coalesce(sum(bytes) over (order by number desc rows between unbounded preceding and 1 preceding), 0) as before
+          from (
+            select s.id, s.number, octet_length(s.line) as bytes from staff_event s
+             where s.company = ${company}
+               and (${after}::bigint is null or s.number < ${after})
+               and (${entry}::bigint is null or s.entry = ${entry})
+               and (${account}::bigint is null or s.account = ${account})
+               and (${kind}::text is null or s.kind = ${kind})
+             order by s.number desc limit ${limit + 1}) f) p
+      join staff_event s on s.id = p.id
+      left join account a on a.id = s.account left join staff_evidence e on e.event = s.id
+     where p.before < ${PAGE_BYTES} order by s.number desc limit ${limit}`);
+  const items = rows.map(({ line, email, evidence }) => {
     const event = JSON.parse(line) as StaffEvent;
     return {
       id: event.id,
@@ -229,4 +267,5 @@ export async function listHistory(ctx: Ctx, company: number, filter: HistoryFilt
           : { ip: evidence['ip'], user_agent: evidence['user_agent'] ?? null },
     };
   });
+  return { items, more: (rows[0]?.found ?? 0) > rows.length };
 }

@@ -94,6 +94,27 @@ export function changesBetween(before: readonly Right[], after: readonly Right[]
   return changes;
 }
 
+/**
+ * Keys and shops that an entry promises after a change, and before held until a date or not at all. A promise has no end, so
+ * it is more than a right that ends: it must not be what is left of one.
+ */
+export function newPromises(before: Entry, after: Entry): { keys: Permission[]; shops: number[] } {
+  const index = ({ rights }: Entry) => ({
+    keys: new Set(rights.map(({ permission }) => permission)),
+    shops: new Set(rights.map(({ shop }) => shop)),
+  });
+  const [had, has] = [index(before), index(after)];
+  const lasting = index({ ...before, rights: before.rights.filter(({ until }) => until === null) });
+  const kept = {
+    keys: new Set(before.permissions.filter((key) => !had.keys.has(key) || lasting.keys.has(key))),
+    shops: new Set(before.shop_ids.filter((shop) => !had.shops.has(shop) || lasting.shops.has(shop))),
+  };
+  return {
+    keys: after.permissions.filter((key) => !has.keys.has(key) && !kept.keys.has(key)),
+    shops: after.shop_ids.filter((shop) => !has.shops.has(shop) && !kept.shops.has(shop)),
+  };
+}
+
 /** Shops in which the entry manages colleagues without end: a right that ends leaves nobody one day. */
 export const lastingShops = ({ acts, rights }: Entry): Set<number> =>
   new Set(acts ? rights.filter((r) => r.permission === MANAGING && r.until === null).map(({ shop }) => shop) : []);

@@ -9,6 +9,7 @@ import {
   endsBefore,
   lastingShops,
   managesForGood,
+  newPromises,
   pairOf,
   type RightChange,
 } from './rights.ts';
@@ -113,7 +114,23 @@ function lacking(holding: Holding, before: Entry, after: Entry, changes: readonl
   const shop = [...new Set(before.shop_ids).symmetricDifference(new Set(after.shop_ids))].find(
     (s) => !holding.ends.has(pairOf({ shop: s, permission: MANAGING })),
   );
-  return shop === undefined ? undefined : missingIn(MANAGING, shop);
+  if (shop !== undefined) return missingIn(MANAGING, shop);
+  return outliving(holding, before, after);
+}
+
+/** A promise that would outlive what its giver holds. */
+function outliving(holding: Holding, before: Entry, after: Entry): Failure | undefined {
+  const { keys, shops } = newPromises(before, after);
+  for (const shop of shops) {
+    if (holding.ends.get(pairOf({ shop, permission: MANAGING })) !== null)
+      return new Failure('beyond_own_end', { values: { permission: MANAGING, shop: String(shop) } });
+  }
+  for (const permission of keys) {
+    const held = [...holding.ends].filter(([pair]) => pair.endsWith(`:${permission}`));
+    if (held.length > 0 && held.every(([, end]) => end !== null))
+      return new Failure('beyond_own_end', { values: { permission, shop: held[0]![0].split(':')[0]! } });
+  }
+  return undefined;
 }
 
 const lost = <T>(before: readonly T[], after: readonly T[]): boolean => before.some((item) => !after.includes(item));
@@ -156,7 +173,9 @@ export function decide(
       changes.some(({ before: b, after: a }) => b !== null && (a === null || endsBefore(a.until, b.until))) ||
       lost(before.permissions, asked.permissions) ||
       lost(before.shop_ids, asked.shop_ids);
+    const promises = newPromises(before, asked);
     const added =
+      promises.keys.length + promises.shops.length > 0 ||
       changes.some(({ before: b, after: a }) => a !== null && (b === null || endsBefore(b.until, a.until))) ||
       lost(asked.permissions, before.permissions) ||
       lost(asked.shop_ids, before.shop_ids);

@@ -4,7 +4,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { type Author, type Happening, type Head, nextLines, storeLines } from './history.ts';
 import { MANAGING, type Permission } from './permissions.ts';
-import type { Entry, Right, RightChange } from './rights.ts';
+import { type Entry, pairOf, type Right, type RightChange } from './rights.ts';
 import type { CompanyState, Decided } from './rules.ts';
 
 /** An entry with the address of its colleague. */
@@ -67,8 +67,7 @@ export async function loadCompanies(ctx: Ctx, scopes: readonly Scope[]): Promise
     ctx.db.rows<EntryRow>(sql`
       select e.id, e.company, e.account, e.shop_ids, e.permissions, e.version, a.email,
              a.is_active and a.email_verified_at is not null as acts,
-             coalesce((select jsonb_agg(jsonb_build_array(r.shop, r.permission, (extract(epoch from r.until) * 1000)::bigint, r.event))
-                         from entry_right r where r.entry = e.id and (e.meant or r.permission = ${MANAGING})), '[]') as rights
+             coalesce((select jsonb_agg(in_short(r)) from entry_right r where r.entry = e.id and (e.meant or r.permission = ${MANAGING})), '[]') as rights
         from unnest(${companies}::bigint[], ${scopes.map(({ caller }) => caller)}::bigint[],
                     ${scopes.map(({ target }) => target ?? null)}::bigint[],
                     ${scopes.map(({ account }) => account ?? null)}::bigint[]) as q (company, caller, target, account)
@@ -123,6 +122,17 @@ const happeningOf = (
   rights: loggedRights(changes),
 });
 
+/** Rights of an entry that had ended before it was changed and still stand in the tables: they go with the change. */
+function leftovers({ entries }: Company, { before, changes }: Decided, now: number): RightChange[] {
+  const found = entries.find(({ id }) => id === before.id)?.rights ?? [];
+  const over = found.filter(({ until }) => until !== null && until <= now);
+  if (over.length === 0) return [];
+  const named = new Set(changes.map(pairOf));
+  return over
+    .filter((right) => !named.has(pairOf(right)))
+    .map(({ shop, permission, until }) => ({ shop, permission, before: { until }, after: null }));
+}
+
 /** A change that was decided, with who asked for it. */
 export interface Change {
   readonly company: Company;
@@ -135,8 +145,15 @@ export interface Change {
  * Stores changes of entries with their lines, in the transaction that holds their companies; one change a company.
  * @returns the entries as they are now, each right with the line that gave it
  */
-export async function storeChanges(ctx: Ctx, changes: readonly Change[]): Promise<Entry[]> {
+export async function storeChanges(ctx: Ctx, asked: readonly Change[]): Promise<Entry[]> {
   const now = ctx.clock.now().getTime();
+  // Else sweeping them later would take a shop or key along that was promised since.
+  const changes = asked.map((one): Change => {
+    const over = one.kind === 'rights_changed' ? leftovers(one.company, one.decided, now) : [];
+    return over.length === 0
+      ? one
+      : { ...one, decided: { ...one.decided, changes: [...over, ...one.decided.changes] } };
+  });
   const lines = changes.map(
     ({ company, author, kind, decided }) => nextLines(company, author, [happeningOf(decided, kind)], now)[0]!,
   );

@@ -79,8 +79,7 @@ async function inForce(ctx: Ctx, company: number): Promise<Map<number, string>> 
     rights: [shop: number, permission: string, until: number | null, event: string][];
   }>(sql`
     select e.id, e.account, e.version, e.shop_ids, e.permissions,
-           coalesce((select jsonb_agg(jsonb_build_array(r.shop, r.permission, (extract(epoch from r.until) * 1000)::bigint, r.event))
-                       from entry_right r where r.entry = e.id), '[]') as rights
+           coalesce((select jsonb_agg(in_short(r)) from entry_right r where r.entry = e.id), '[]') as rights
       from entry e where e.company = ${company}`);
   return new Map(
     rows.map(({ id, account, version, shop_ids, permissions, rights }) => [

@@ -95,6 +95,15 @@ test('every page is whole in every language, in light and dark, on a phone and a
       '/account/sign-in',
     ]);
     await look(page, place('sign-in'), width);
+    await page.locator('main a[href^="/account/forgotten"]').click();
+    await byId(page, 'password').waitFor({ state: 'detached' });
+    await look(page, place('forgotten'), width);
+    await byId(page, 'email').fill(email);
+    await send(page);
+    await page.getByRole('status').waitFor();
+    await look(page, place('forgotten-sent'), width);
+    await page.locator('main a[href^="/account/sign-in"]').click();
+    await byId(page, 'password').waitFor();
     await byId(page, 'email').fill(email);
     await byId(page, 'password').fill('wrong-horse-battery');
     await send(page);

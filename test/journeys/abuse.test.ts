@@ -110,6 +110,30 @@ test('a hundred wrong passwords an hour close both doors of an account; a right 
   expect((await login(ada.email, PASSWORD)).status).toBe(200);
 });
 
+test('a stolen key guesses the password twenty times an hour, wherever it asks; outside doors do not fill that count', async () => {
+  const { email, send } = await kit.signUp();
+  const other = await kit.signUp();
+  const next = 'another-horse-battery';
+  const change = async (client: Client['send'], old_password: string): Promise<number> =>
+    (
+      await client('POST', '/users/password/change/', {
+        body: { old_password, new_password1: next, new_password2: next },
+      })
+    ).status;
+  const move = async (password: string): Promise<number> =>
+    (await send('POST', '/users/email-change/', { body: { email: 'new@example.com', password } })).status;
+  await Promise.all(Array.from({ length: 30 }, (_, n) => login(email, `wrong-horse-${n}`)));
+  for (let n = 0; n < 10; n += 1)
+    expect([await change(send, `wrong-${n}`), await move(`wrong-${n}`)]).toEqual([400, 400]);
+  expect([await change(send, PASSWORD), await move(PASSWORD)]).toEqual([429, 429]);
+  expect([(await login(email, PASSWORD)).status, await change(other.send, PASSWORD)]).toEqual([200, 200]);
+  kit.advance(3_600_000);
+  // Right ones are no guesses.
+  for (let n = 0; n < 21; n += 1) expect(await move(PASSWORD)).toBe(200);
+  expect(await change(send, PASSWORD)).toBe(200);
+  await mailed();
+});
+
 test('a reset is mailed once a minute and five times an hour; the answer never tells', async () => {
   const ada = await kit.signUp();
   const replies = await Promise.all(Array.from({ length: 4 }, () => askReset(ada.email)));

@@ -128,6 +128,91 @@ test('signing in is throttled as every login', async () => {
   await kit.set('THROTTLING_SETTINGS', { login: null, token: null, register: null, 'profile-update': null });
 });
 
+// ---- A forgotten password ----
+
+const FORGOTTEN = '/account/forgotten';
+const mailsTo = async (email: string): Promise<{ subject: string | null; body: string }[]> => {
+  await kit.jobs();
+  return (await kit.outbox('mail')).filter(({ recipient }) => recipient === email);
+};
+
+test('the sign-in page leads to a page that mails a link, by which somebody gets back in', async () => {
+  const { email } = await kit.signUp();
+  const visitor = visitorOf(kit);
+  const signIn = await visitor.get(`${SIGN_IN}?next=%2Faccount%3Fx%3D1`);
+  expect(signIn.text).toContain('<a href="/account/forgotten?next=%2Faccount%3Fx%3D1">Forgot your password?</a>');
+  const form = await visitor.get(`${FORGOTTEN}?next=%2Faccount%3Fx%3D1`);
+  expect([form.status, visitor.hidden('next')]).toEqual([200, '/account?x=1']);
+  const sent = await visitor.post(FORGOTTEN, { email: ` ${email.toUpperCase()} `, next: '/account?x=1' });
+  expect([sent.status, sent.text.includes('a link is on its way'), sent.text.includes(email)]).toEqual([
+    200,
+    true,
+    false,
+  ]);
+  expect(sent.text).toContain('<a href="/account/sign-in?next=%2Faccount%3Fx%3D1">Back to signing in</a>');
+  const [mail] = await mailsTo(email);
+  expect(mail!.subject).toBe('Set a new password');
+  const path = /\/links\/[0-9a-f]{64}/.exec(mail!.body)![0];
+  const next = 'another-horse-battery';
+  const reset = await kit.send('POST', path, { form: `new_password1=${next}&new_password2=${next}` });
+  expect(reset.status).toBe(200);
+  await visitor.get(SIGN_IN);
+  expect((await visitor.post(SIGN_IN, { email, password: next })).status).toBe(303);
+});
+
+test('an address without an account, and one that is switched off, get the same answer and no mail', async () => {
+  const [known, off] = [await kit.signUp(), await kit.signUp()];
+  await kit.rows('update account set is_active = false where id = $1', off.id);
+  const answers = [];
+  for (const email of [known.email, off.email, 'nobody-at-all@example.com']) {
+    const visitor = visitorOf(kit);
+    await visitor.get(`${FORGOTTEN}?lang=nl`);
+    const reply = await visitor.post(`${FORGOTTEN}?lang=nl`, { email });
+    const { date: _date, 'set-cookie': _cookie, 'x-request-id': _id, ...headers } = reply.headers;
+    answers.push(JSON.stringify([reply.status, headers, reply.text.replaceAll(/value="[^"]*"/g, '')]));
+  }
+  expect(new Set(answers).size).toBe(1);
+  expect(answers[0]).toContain('Kijk in uw mail');
+  expect([
+    (await mailsTo(known.email)).length,
+    (await mailsTo(off.email)).length,
+    (await mailsTo('nobody-at-all@example.com')).length,
+  ]).toEqual([1, 0, 0]);
+});
+
+test('what is no address is said over the form, and asking is limited for an address wherever it comes from', async () => {
+  const visitor = visitorOf(kit);
+  await visitor.get(FORGOTTEN);
+  const wrong = await visitor.post(FORGOTTEN, { email: '"><b>x', next: '//evil.example' });
+  expect([wrong.status, wrong.text.includes('value="&quot;&gt;&lt;b&gt;x"'), visitor.hidden('next')]).toEqual([
+    400,
+    true,
+    '/account',
+  ]);
+  expect(wrong.text).toContain('role="alert"');
+  await kit.set('THROTTLING_SETTINGS', { login: { count: 2, duration: 60 } });
+  kit.advance(60_000);
+  const csrfmiddlewaretoken = visitor.hidden('csrfmiddlewaretoken');
+  const ask = async (email: string, n: number): Promise<number> => {
+    const reply = await kit.http.inject({
+      method: 'POST',
+      url: FORGOTTEN,
+      remoteAddress: `198.51.100.${n}`,
+      headers: {
+        cookie: `csrftoken=${visitor.cookies.get('csrftoken')}`,
+        'content-type': 'application/x-www-form-urlencoded',
+      },
+      payload: String(new URLSearchParams({ email, csrfmiddlewaretoken })),
+    });
+    return reply.statusCode;
+  };
+  const statuses = [];
+  for (const n of [1, 2, 3]) statuses.push(await ask('much-asked@example.com', n));
+  statuses.push(await ask('another@example.com', 4));
+  expect(statuses).toEqual([200, 200, 429, 200]);
+  await kit.set('THROTTLING_SETTINGS', { login: null, token: null, register: null, 'profile-update': null });
+});
+
 // ---- Between the two steps ----
 
 test('a sealed step that was altered, is over or is not ours opens nothing', async () => {
@@ -227,6 +312,7 @@ test('every form is guarded: without its token, with another one, or from anothe
     '/account/second-factor/set-up',
     '/account/second-factor/off',
     '/account/second-factor/recovery-codes',
+    '/account/forgotten',
   ];
   for (const path of forms) {
     for (const token of [null, '', 'x', 'a'.repeat(64), good.slice(1)]) {

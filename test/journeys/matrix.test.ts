@@ -327,6 +327,8 @@ const rows = (): Record<string, Row> => {
     signIn: { form: {}, in: '400', but: form },
     showSignInCode: { in: '303' },
     enterSignInCode: { form: {}, in: '400', but: form },
+    showForgotten: { in: '200' },
+    requestResetByForm: { form: {}, in: '400', but: form },
     signInByIssuer: { in: '404' },
     signedInByIssuer: { in: '404' },
     showAccount: { in: signedInPage },

@@ -242,6 +242,47 @@ describe('tokens', () => {
   });
 });
 
+describe('codes under way', () => {
+  test('end with any sign-in of the account that is ended: one could come back as a new sign-in', async () => {
+    const thief = await kit.signIn(ada.email);
+    const till = await exchange(kit, await codeFor(thief));
+    const [first, second] = [await codeFor(thief), await codeFor(thief)];
+    const [session] = await kit.rows<{ family: string }>(
+      `select family from session where account = $1 and kind = 'cookie' order by created_at desc limit 1`,
+      ada.id,
+    );
+    const headers = { authorization: `Bearer ${till.body.access_token}` };
+    expect((await kit.send('DELETE', `/api/sessions/${session!.family}`, { headers })).status).toBe(200);
+    expectRefused(await exchange(kit, first), 'invalid_grant');
+    expectRefused(await exchange(kit, second), 'invalid_grant');
+    expect(await works(kit, till)).toBe(true);
+  });
+
+  test('are throttled also where nobody is asked', async () => {
+    await createClient(kit.ctx, { id: 'ours', name: 'Ours', redirect_uris: [BACK], first_party: true });
+    await kit.set('THROTTLING_SETTINGS', { token: { count: 2, duration: 60 } });
+    const someone = await kit.signUp();
+    const statuses = [];
+    for (let n = 0; n < 3; n += 1) statuses.push((await look(someone, { client_id: 'ours' })).status);
+    expect(statuses).toEqual([302, 302, 429]);
+    // What only shows a page is not counted.
+    expect((await look(someone)).status).toBe(200);
+    expect(await kit.rows('select from authorization_code where account = $1', someone.id)).toHaveLength(2);
+    await kit.set('THROTTLING_SETTINGS', { login: null, token: null, register: null });
+  });
+});
+
+test('a program of the shop is asked about all the same where it is called by a scheme that others can take', async () => {
+  const redirect_uris = [BACK, 'com.example.ours:/cb'];
+  await createClient(kit.ctx, { id: 'phone', name: 'Phone', redirect_uris, first_party: true });
+  expect((await look(ada, { client_id: 'phone' })).status).toBe(302);
+  const scheme = { client_id: 'phone', redirect_uri: 'com.example.ours:/cb' };
+  const page = await look(ada, scheme);
+  expect([page.status, page.text.includes('value="allow"')]).toEqual([200, true]);
+  const allowed = await answer(ada, 'allow', scheme);
+  expect(allowed.headers['location']).toMatch(/^com\.example\.ours:\/cb\?code=/);
+});
+
 describe('a client of any library', () => {
   test('finds us, signs somebody in, renews and revokes: openid-client', async () => {
     await kit.http.listen({ port: 0, host: '127.0.0.1' });

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { disown } from '../../src/accounts/invitations.ts';
 import { beginSecondFactor, confirmSecondFactor, needsSecondFactor } from '../../src/accounts/second-factor.ts';
 import { signedIn } from '../../src/accounts/sessions.ts';
-import { checkCredentials, checkPassword, signInBy, startSession } from '../../src/accounts/sign-in.ts';
+import { changePassword, checkCredentials, checkPassword, signInBy, startSession } from '../../src/accounts/sign-in.ts';
 import { resetSecondFactor } from '../../src/operators.ts';
 import { transaction } from '../../src/platform/ctx.ts';
 import { type Client, createKit, type Kit, PASSWORD, type Reply } from '../kit.ts';
@@ -112,6 +112,25 @@ test('nobody enrols without the password, however long they are signed in', asyn
   expect(await kit.rows('select from second_factor where account = $1', client.id)).toEqual([]);
 });
 
+test('an address that is not proven gets none, until a mailed link proves it: its owner would be kept out', async () => {
+  const client = await kit.signUp({ unproven: true });
+  const visitor = visitorOf(kit, client.cookies);
+  const page = await visitor.get('/account/second-factor');
+  expect(page.text).toContain('<a class="button" href="/account/forgotten?next=%2Faccount%2Fsecond-factor">Go on</a>');
+  await visitor.get('/account');
+  const begun = await visitor.post('/account/second-factor', { password: PASSWORD });
+  expect((await visitor.get(String(begun.headers['location']))).headers['location']).toBe('/account/second-factor');
+  expect(await kit.rows('select from second_factor where account = $1', client.id)).toEqual([]);
+  await visitor.get('/account/forgotten');
+  await visitor.post('/account/forgotten', { email: client.email });
+  await kit.jobs();
+  const mail = (await kit.outbox('mail')).findLast(({ recipient }) => recipient === client.email)!;
+  const path = /\/links\/[0-9a-f]{64}/.exec(mail.body)![0];
+  await kit.send('POST', path, { form: `new_password1=${PASSWORD}&new_password2=${PASSWORD}` });
+  const { cookies } = await kit.signIn(client.email);
+  expect((await enrol(kit, visitorOf(kit, cookies))).codes).toHaveLength(10);
+});
+
 test('another session of the account sees and confirms nothing of a set-up; after fifteen minutes nobody does', async () => {
   const client = await kit.signUp();
   const thief = visitorOf(kit, (await kit.signIn(client.email)).cookies);
@@ -209,6 +228,27 @@ test('one who proved their password before it was switched on is not let in afte
 });
 
 // ---- Once ----
+
+test('a sign-in that has ended meanwhile sets no password, and none lives on in a set-up or a new password', async () => {
+  const client = await kit.signUp();
+  const [session] = await kit.rows<{ family: string }>('select family from session where account = $1', client.id);
+  const change = { old: PASSWORD, next: 'another-horse-battery', field: 'new_password2', family: session!.family };
+  // Somebody else ends it between the first look at its key and the new password.
+  await client.send('POST', '/users/logout/');
+  await expect(changePassword(kit.ctx, client.id, change)).rejects.toMatchObject({ code: 'not_authenticated' });
+  expect((await login(client.email)).status).toBe(200);
+  const { family } = (
+    await kit.rows<{ family: string }>('select family from session where account = $1', client.id)
+  )[0]!;
+  const hash = await changePassword(kit.ctx, client.id, { ...change, family });
+  // And the new password is replaced before its session is made.
+  await changePassword(kit.ctx, client.id, { next: PASSWORD, field: 'new_password2' });
+  const proof = { id: client.id, hash, secondFactor: true };
+  await expect(signInBy(kit.ctx, proof, (tx) => startSession(tx, client.id, undefined))).rejects.toMatchObject({
+    code: 'invalid_credentials',
+  });
+  expect(await kit.rows('select from session where account = $1', client.id)).toEqual([]);
+});
 
 test('a code is taken once, whichever door and process it comes through next, and so is every older one', async () => {
   const { email, secret } = await person();
@@ -312,6 +352,76 @@ test('forty wrong codes at once, to two processes, are ten', async () => {
   expect((await login(email, codeOf(kit, secret))).status).toBe(429);
 });
 
+test('fifty wrong codes in a day, at whatever pace, then none of the app; a recovery code still opens', async () => {
+  const { email, id, secret, codes } = await person();
+  const statuses: number[] = [];
+  const tries = async (count: number): Promise<void> => {
+    for (let n = 0; n < count; n += 1) statuses.push((await login(email, wrongCode(secret))).status);
+    kit.advance(601_000);
+  };
+  for (let round = 0; round < 5; round += 1) await tries(9);
+  // A right one is none of them.
+  expect((await login(email, codeOf(kit, secret))).status).toBe(200);
+  await tries(5);
+  expect(new Set(statuses)).toEqual(new Set([400]));
+  const full = await login(email, codeOf(kit, secret));
+  expect([full.status, Number(full.headers['retry-after']) > 70_000]).toEqual([429, true]);
+  // However many are refused, they take no room from recovery codes; those are held to the short limit.
+  for (let n = 0; n < 30; n += 1) statuses.push((await login(email, wrongCode(secret))).status);
+  expect(statuses.slice(50)).toEqual(Array.from({ length: 30 }, () => 429));
+  for (let n = 0; n < 10; n += 1) expect((await login(email, '1234 5678 1234 5678')).status).toBe(400);
+  expect((await login(email, codes[0]!)).status).toBe(429);
+  kit.advance(601_000);
+  expect((await login(email, codes[0]!)).status).toBe(200);
+  kit.advance(86_400_000);
+  expect((await login(email, codeOf(kit, secret))).status).toBe(200);
+  expect(await kit.rows('select second_factor from account where id = $1', id)).toEqual([{ second_factor: true }]);
+});
+
+test('the owner is told once a day that somebody guesses, when ten were wrong or the day is full', async () => {
+  const { email, secret } = await person();
+  const GUESSED = 'Somebody is guessing the codes of your account';
+  const told = async (): Promise<number> => (await mailsTo(email)).filter((subject) => subject === GUESSED).length;
+  const wrong = async (count: number): Promise<void> => {
+    for (let n = 0; n < count; n += 1) await login(email, wrongCode(secret));
+  };
+  await wrong(9);
+  expect(await told()).toBe(0);
+  await wrong(1);
+  expect(await told()).toBe(1);
+  const mail = (await kit.outbox('mail')).findLast(({ recipient }) => recipient === email)!;
+  expect(mail.body).toContain('/account/forgotten\n');
+  await wrong(5);
+  kit.advance(601_000);
+  await wrong(10);
+  expect(await told()).toBe(1);
+  kit.advance(86_400_000);
+  // Slowly, so that only the day is full.
+  for (let round = 0; round < 10; round += 1) {
+    await wrong(5);
+    if (round < 9) expect(await told()).toBe(1);
+    kit.advance(601_000);
+  }
+  expect(await told()).toBe(2);
+  // Without the password nobody gets so far.
+  kit.advance(2 * 86_400_000);
+  for (let n = 0; n < 12; n += 1) await login(email, wrongCode(secret), kit, 'wrong-horse-battery');
+  expect(await told()).toBe(2);
+});
+
+test('wrong codes of a set-up are nobody who guesses', async () => {
+  const client = await kit.signUp();
+  const visitor = visitorOf(kit, client.cookies);
+  await visitor.get('/account/second-factor');
+  await visitor.post('/account/second-factor', { password: PASSWORD });
+  await visitor.get('/account/second-factor/set-up');
+  const statuses = [];
+  for (let n = 0; n < 11; n += 1)
+    statuses.push((await visitor.post('/account/second-factor/set-up', { otp: 'none' })).status);
+  expect(statuses).toEqual([...Array.from({ length: 10 }, () => 400), 429]);
+  expect(await mailsTo(client.email)).toEqual([]);
+});
+
 // ---- What leaves it, and what takes it away ----
 
 test('neither a new password nor a reset takes it away, and a reset link signs nobody in', async () => {
@@ -359,7 +469,8 @@ test('an operator at the machine takes it away, with the sign-ins of whoever has
 });
 
 test('whoever registered the address of another keeps them out by no second factor', async () => {
-  const { id, email } = await person({ unproven: true });
+  const { id, email } = await person();
+  await kit.rows('update account set email_verified_at = null where id = $1', id);
   await kit.jobs();
   const before = (await kit.outbox('mail')).length;
   await transaction(kit.ctx, (tx) => disown(tx, id, null));
