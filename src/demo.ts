@@ -12,8 +12,8 @@ import { type Ctx, transaction } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { changeProfile } from './profile/profile.ts';
 import { register } from './profile/registration.ts';
-import { createCompany } from './staff/companies.ts';
-import { giveEntry } from './staff/pairs.ts';
+import { createCompany } from './staff/companies/companies.ts';
+import { giveEntry } from './staff/entries/pairs.ts';
 
 const PASSWORD = 'demo-assent-2026';
 const API_KEY = 'assent_demo_key_2026';

@@ -6,13 +6,13 @@ import { ConfigError, readConfig } from './config.ts';
 import { verifyLedger } from './consent/ledger/audit.ts';
 import { openInstallation } from './installation.ts';
 import { loyaltyFindings } from './loyalty/state.ts';
-import { issuerFinding } from './oauth/issuer.ts';
+import { issuerFinding } from './oauth/issuer/issuer.ts';
 import { messagesOf, providerName } from './phone/sms.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { createLog } from './platform/log.ts';
 import { type Guard, ledgerGuard } from './platform/rights.ts';
-import { verifyHistory } from './staff/verify.ts';
+import { verifyHistory } from './staff/history/verify.ts';
 
 export interface Finding {
   readonly name: string;

@@ -12,7 +12,7 @@ import { errors } from '../src/errors.ts';
 import { createClient } from '../src/oauth/clients.ts';
 import { stringifyJson } from '../src/platform/json.ts';
 import { throttleScopes } from '../src/settings.ts';
-import { createCompany } from '../src/staff/companies.ts';
+import { createCompany } from '../src/staff/companies/companies.ts';
 import { permissionKeys } from '../src/staff/permissions.ts';
 import { answerSchema, compiler, type Json, type Operation, operationsOf } from './contract/document.ts';
 import { bodyFaults, type Fault, headerFaults, MIB, queryFaults, segmentFaults } from './contract/faults.ts';

@@ -1,5 +1,5 @@
 /** A company with shops for tests, run by its owner over the wire. */
-import { createCompany } from '../src/staff/companies.ts';
+import { createCompany } from '../src/staff/companies/companies.ts';
 import type { Client, Kit, Send } from './kit.ts';
 
 export interface Bakery {

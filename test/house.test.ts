@@ -13,7 +13,7 @@ import { own } from '../src/platform/problem.ts';
 import { createServer } from '../src/platform/server.ts';
 import { profileFields } from '../src/profile/fields.ts';
 import { settingNames, settings } from '../src/settings.ts';
-import { staffReasonCodes } from '../src/staff/decisions.ts';
+import { staffReasonCodes } from '../src/staff/decisions/decisions.ts';
 
 const root = join(import.meta.dirname, '..');
 const files = globSync('src/**/*.ts', { cwd: root })

@@ -7,7 +7,7 @@ import { sql } from '../platform/db.ts';
 import { fail } from '../platform/failure.ts';
 import { ok, type Route, route } from '../platform/http.ts';
 import { checkSchema, own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
-import { flag, flagOrNull, integer, object, text, textOrNull, time, timeOrNull } from '../platform/schema.ts';
+import { flag, flagOrNull, integer, object, page, text, textOrNull, time, timeOrNull } from '../platform/schema.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from '../platform/settings.ts';
 import { findAccounts, readAccount } from './accounts.ts';
 
@@ -34,12 +34,6 @@ const settingExample = {
 };
 
 const newValue = Type.Object({ value: Type.Unknown() }, { additionalProperties: false });
-
-const page = (items: object): object => ({
-  type: 'object',
-  required: ['items', 'next'],
-  properties: { items: { type: 'array', items }, next: { type: ['string', 'null'] } },
-});
 
 const accountProperties = {
   id: integer,

@@ -4,7 +4,7 @@ import { operator } from '../accounts/callers.ts';
 import { fail, refuse } from '../platform/failure.ts';
 import { ok, type Route, route } from '../platform/http.ts';
 import { checkSchema, own, pathId, problems, queryInteger } from '../platform/problem.ts';
-import { integer, object, text, time } from '../platform/schema.ts';
+import { integer, object, page, text, time } from '../platform/schema.ts';
 import { channels } from './channels.ts';
 import { addNotice, listNotices, readNotice } from './notices.ts';
 
@@ -67,11 +67,7 @@ export const noticeRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'A page of notices',
-        schema: {
-          type: 'object',
-          required: ['items', 'next'],
-          properties: { items: { type: 'array', items: notice }, next: { type: ['string', 'null'] } },
-        },
+        schema: page(notice),
         example: { items: [example], next: null },
       },
       ...problems(400, 401, 403),

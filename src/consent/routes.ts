@@ -4,7 +4,7 @@ import { akinon, boolean, char, type FieldRule, integer, readFields, refusals } 
 import { evidenceOf } from '../platform/evidence.ts';
 import { empty, ok, type Route, route } from '../platform/http.ts';
 import { own, problems, queryInteger, queryText, queryTime } from '../platform/problem.ts';
-import { object } from '../platform/schema.ts';
+import { object, page } from '../platform/schema.ts';
 import { stateForBasket } from './baskets.ts';
 import { channels, type Flags } from './channels.ts';
 import { eventExample, eventFields, listEvents } from './events.ts';
@@ -80,18 +80,7 @@ export const consentRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'A page of lines; `next` is null on the last',
-        schema: {
-          title: 'ConsentEvents',
-          type: 'object',
-          required: ['items', 'next'],
-          properties: {
-            items: {
-              type: 'array',
-              items: object(eventFields, 'ConsentEvent'),
-            },
-            next: { type: ['string', 'null'] },
-          },
-        },
+        schema: page(object(eventFields, 'ConsentEvent'), 'ConsentEvents'),
         example: { items: [eventExample], next: null },
       },
       ...problems(400, 401, 403),

@@ -6,7 +6,7 @@ import type { Incoming } from '../platform/http.ts';
 import { say } from '../platform/language.ts';
 import { type Client, usableClient } from './clients.ts';
 import { makeCode, readChallenge } from './codes.ts';
-import { addressIn } from './page-parts.ts';
+import { addressIn } from './pages/page-parts.ts';
 import { isRegistered, withAnswer } from './redirects.ts';
 
 export const AUTHORIZE = '/oauth/authorize';

@@ -3,8 +3,8 @@ import Type from 'typebox';
 import { operator } from '../accounts/callers.ts';
 import { fail } from '../platform/failure.ts';
 import { type Incoming, ok, type Route, route } from '../platform/http.ts';
-import { checkSchema, own, problems, queryInteger, queryText } from '../platform/problem.ts';
-import { flag, object, text, time, timeOrNull } from '../platform/schema.ts';
+import { own, problems, queryInteger, queryText, readBody } from '../platform/problem.ts';
+import { flag, object, page, text, time, timeOrNull } from '../platform/schema.ts';
 import { CLIENT_ID, changeClient, createClient, listClients, readClient } from './clients.ts';
 import { REDIRECT_LENGTH, REDIRECTS } from './redirects.ts';
 
@@ -47,13 +47,6 @@ const clientChange = Type.Object(
   { additionalProperties: false, title: 'ClientChange' },
 );
 
-/** A body of this shape. @throws invalid */
-function read<S extends Type.TSchema>(schema: S, { value }: { readonly value: unknown }): Type.Static<S> {
-  const given = value === undefined ? {} : value;
-  checkSchema(schema, given);
-  return given as Type.Static<S>;
-}
-
 /** The id of the path. @throws not_found: what is no id names nothing */
 function clientId({ params }: Incoming): string {
   const id = params['client'] ?? '';
@@ -77,11 +70,7 @@ export const clientRoutes: readonly Route[] = [
     answers: {
       200: {
         description: 'A page, in the order of their ids',
-        schema: {
-          type: 'object',
-          required: ['items', 'next'],
-          properties: { items: { type: 'array', items: clientSchema }, next: { type: ['string', 'null'] } },
-        },
+        schema: page(clientSchema),
         example: { items: [example], next: null },
       },
       ...problems(400, 401, 403),
@@ -111,7 +100,7 @@ export const clientRoutes: readonly Route[] = [
       201: { description: 'The client', schema: clientSchema, example },
       ...problems(400, 401, 403, 409, 413, 415),
     },
-    run: async (ctx, { body }) => ({ status: 201, body: await createClient(ctx, read(newClient, body)) }),
+    run: async (ctx, { body }) => ({ status: 201, body: await createClient(ctx, readBody(newClient, body)) }),
   }),
   route({
     ...here,
@@ -139,6 +128,6 @@ export const clientRoutes: readonly Route[] = [
       },
       ...problems(400, 401, 403, 404, 413, 415),
     },
-    run: async (ctx, request) => ok(await changeClient(ctx, clientId(request), read(clientChange, request.body))),
+    run: async (ctx, request) => ok(await changeClient(ctx, clientId(request), readBody(clientChange, request.body))),
   }),
 ];

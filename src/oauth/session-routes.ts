@@ -5,7 +5,7 @@ import { bakerOnline } from '../platform/baker.ts';
 import { fail } from '../platform/failure.ts';
 import { empty, ok, type Route, route } from '../platform/http.ts';
 import { problems } from '../platform/problem.ts';
-import { looksLikeId } from './account-pages.ts';
+import { looksLikeId } from './pages/account-pages.ts';
 
 const common = { dialect: bakerOnline, who: bearer, tag: 'Tokens' } as const;
 

@@ -1,6 +1,7 @@
 /** Errors as problem+json (RFC 9457), spoken by the BakerOnline dialect and by our own `/v1`. */
-import type { TSchema } from 'typebox';
+import type { Static, TSchema } from 'typebox';
 import Compile from 'typebox/compile';
+import type { Body } from './body.ts';
 import { acceptsJson } from './drf.ts';
 import { type Complaint, type Failure, fail, refuse } from './failure.ts';
 import type { Answer, Answers, Dialect, Incoming } from './http.ts';
@@ -127,6 +128,13 @@ export function checkSchema(
   // A branch of a union complains for each of its members; the places are what the caller needs, once each.
   const places = new Map(complaints.map((complaint) => [`${pointer(complaint.path)} ${complaint.key}`, complaint]));
   fail(code, { complaints: [...places.values()].slice(0, 50) });
+}
+
+/** The body as its schema has it; no body is an empty one. @throws invalid */
+export function readBody<S extends TSchema>(schema: S, { value }: Body): Static<S> {
+  const given = value === undefined ? {} : value;
+  checkSchema(schema, given);
+  return given as Static<S>;
 }
 
 type Query = Incoming['query'];

@@ -15,3 +15,7 @@ export const flag = { type: 'boolean' };
 export const flagOrNull = { type: ['boolean', 'null'] };
 export const time = { type: 'string', format: 'date-time' };
 export const timeOrNull = { type: ['string', 'null'], format: 'date-time' };
+
+/** A page of a list, with `next` to ask for the page after it. */
+export const page = (items: object, title?: string): object =>
+  object({ items: { type: 'array', items }, next: textOrNull }, title);

@@ -1,11 +1,18 @@
 /** `assent company …`, `assent shop …` and `assent staff …`: businesses, their shops, and the history of rights. */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Ctx } from '../platform/ctx.ts';
-import { addShop, type CompanyChange, changeCompany, changeShop, companyRecords, createCompany } from './companies.ts';
-import type { Author } from './history.ts';
-import { listHistory, whoCould } from './past.ts';
+import {
+  addShop,
+  type CompanyChange,
+  changeCompany,
+  changeShop,
+  companyRecords,
+  createCompany,
+} from './companies/companies.ts';
+import type { Author } from './history/lines.ts';
+import { listHistory, whoCould } from './history/past.ts';
+import { verifyHistory } from './history/verify.ts';
 import { isPermission, type Permission, permissionKeys } from './permissions.ts';
-import { verifyHistory } from './verify.ts';
 
 interface Terminal {
   readonly say: (line: string) => void;

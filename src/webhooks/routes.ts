@@ -1,11 +1,11 @@
 /** Webhooks over HTTP: endpoints, their secrets, and what became of each message. */
-import type { Static, TSchema } from 'typebox';
+
 import { operator } from '../accounts/callers.ts';
-import type { Body } from '../platform/body.ts';
+
 import { fail, refuse } from '../platform/failure.ts';
 import { empty, ok, type Route, route } from '../platform/http.ts';
-import { checkSchema, own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
-import { integer, object } from '../platform/schema.ts';
+import { own, pathId, problems, queryInteger, queryText, readBody } from '../platform/problem.ts';
+import { integer, object, page } from '../platform/schema.ts';
 import {
   changeEndpoint,
   createEndpoint,
@@ -25,7 +25,6 @@ import {
   messageSchema,
   newEndpoint,
   newEndpointSchema,
-  page,
   resending,
   rotation,
   secretExample,
@@ -34,13 +33,6 @@ import {
 import { webhookTypes } from './types.ts';
 
 const DAY = 86_400;
-
-/** The body as this schema has it; no body is an empty one. */
-function read<S extends TSchema>(schema: S, { value }: Body): Static<S> {
-  const given = value === undefined ? {} : value;
-  checkSchema(schema, given);
-  return given as Static<S>;
-}
 
 /** The id of a message in a path. @throws not_found: what is no id names nothing */
 const messageId = ({ message = '' }: Readonly<Record<string, string>>): string =>
@@ -90,7 +82,7 @@ export const webhookRoutes: readonly Route[] = [
       ...problems(400, 401, 403, 413, 415),
     },
     async run(ctx, { body, actor }) {
-      return { status: 201, body: await createEndpoint(ctx, read(newEndpoint, body), actor.name) };
+      return { status: 201, body: await createEndpoint(ctx, readBody(newEndpoint, body), actor.name) };
     },
   }),
   route({
@@ -124,7 +116,7 @@ export const webhookRoutes: readonly Route[] = [
     },
     async run(ctx, { params, body }) {
       const id = pathId(params, 'id');
-      return ok(await changeEndpoint(ctx, id, read(endpointChange, body)));
+      return ok(await changeEndpoint(ctx, id, readBody(endpointChange, body)));
     },
   }),
   route({
@@ -158,7 +150,7 @@ export const webhookRoutes: readonly Route[] = [
     },
     async run(ctx, { params, body }) {
       const id = pathId(params, 'id');
-      const { overlap_seconds = DAY } = read(rotation, body);
+      const { overlap_seconds = DAY } = readBody(rotation, body);
       return ok(await rotateSecret(ctx, id, overlap_seconds));
     },
   }),
@@ -235,7 +227,7 @@ export const webhookRoutes: readonly Route[] = [
     },
     async run(ctx, { params, body }) {
       const id = pathId(params, 'id');
-      const { since } = read(resending, body);
+      const { since } = readBody(resending, body);
       const at = new Date(since);
       // Without an offset it would be the time of wherever the server stands.
       if (

@@ -32,8 +32,6 @@ export const rotation = Type.Object(
 );
 export const resending = Type.Object({ since: Type.String({ maxLength: 40 }) }, closed);
 
-export const page = (items: object): object => object({ items: { type: 'array', items }, next: textOrNull });
-
 const endpointFields = {
   id: integer,
   url: text,

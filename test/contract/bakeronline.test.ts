@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { apiDocument } from '../../src/app.ts';
 import { createClient } from '../../src/oauth/clients.ts';
-import { createCompany } from '../../src/staff/companies.ts';
+import { createCompany } from '../../src/staff/companies/companies.ts';
 import { createKit, type Kit, PASSWORD, type Reply, type Send } from '../kit.ts';
 import contract from './bakeronline.json' with { type: 'json' };
 

@@ -7,7 +7,7 @@ import { spendCode } from '../../src/phone/budget.ts';
 import { sql } from '../../src/platform/db.ts';
 import { countedAddress } from '../../src/platform/throttle.ts';
 import { throttleScopes } from '../../src/settings.ts';
-import { createCompany } from '../../src/staff/companies.ts';
+import { createCompany } from '../../src/staff/companies/companies.ts';
 import { type Client, createKit, type Kit, PASSWORD, type Reply } from '../kit.ts';
 
 let kit: Kit;

@@ -1,6 +1,6 @@
 /** Our own sign-in and account pages, and the list of own sign-ins: what people do there, and what others could try. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { localPath } from '../../src/oauth/sign-in-pages.ts';
+import { localPath } from '../../src/oauth/pages/sign-in-pages.ts';
 import { deriveKeys } from '../../src/platform/keys.ts';
 import { encrypt } from '../../src/platform/secrets.ts';
 import { createKit, type Kit, PASSWORD, type Send } from '../kit.ts';

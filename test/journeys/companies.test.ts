@@ -2,8 +2,8 @@
 import { Command, CommanderError } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { staffCommands } from '../../src/staff/commands.ts';
+import { verifyHistory } from '../../src/staff/history/verify.ts';
 import { permissionKeys } from '../../src/staff/permissions.ts';
-import { verifyHistory } from '../../src/staff/verify.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
 
 let kit: Kit;

@@ -1,7 +1,7 @@
 /** What the documented calls gain over the documents: tags, previews, reasons, shops that differ, and rights that end. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createCompany } from '../../src/staff/companies.ts';
-import { sweepRights } from '../../src/staff/entries.ts';
+import { createCompany } from '../../src/staff/companies/companies.ts';
+import { sweepRights } from '../../src/staff/entries/entries.ts';
 import { createKit, type Kit, type Send } from '../kit.ts';
 
 let kit: Kit;

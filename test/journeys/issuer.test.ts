@@ -2,7 +2,7 @@
 import { createHmac } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { createHttp } from '../../src/app.ts';
-import { issuerButton, issuerFinding } from '../../src/oauth/issuer.ts';
+import { issuerButton, issuerFinding } from '../../src/oauth/issuer/issuer.ts';
 import { prepared } from '../../src/platform/db.ts';
 import { CLIENT, type Lie, type LyingIssuer, lyingIssuer, type RealIssuer, realIssuer } from '../fake-issuer.ts';
 import { createKit, type Kit, type Reply } from '../kit.ts';

@@ -1,8 +1,8 @@
 /** Entries as pairs over /v1: giving, taking, ends, roles, previews, and two people at once. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createCompany } from '../../src/staff/companies.ts';
-import { sweepRights } from '../../src/staff/entries.ts';
-import { verifyHistory } from '../../src/staff/verify.ts';
+import { createCompany } from '../../src/staff/companies/companies.ts';
+import { sweepRights } from '../../src/staff/entries/entries.ts';
+import { verifyHistory } from '../../src/staff/history/verify.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
 
 let kit: Kit;

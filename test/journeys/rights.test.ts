@@ -1,7 +1,7 @@
 /** Rights go to people whose address is proven: anybody can register anybody's. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createOperator } from '../../src/operators.ts';
-import { createCompany } from '../../src/staff/companies.ts';
+import { createCompany } from '../../src/staff/companies/companies.ts';
 import { createKit, type Kit, PASSWORD } from '../kit.ts';
 
 let kit: Kit;

@@ -5,9 +5,9 @@ import { accountForRights } from '../../src/accounts/invitations.ts';
 import { createClient } from '../../src/oauth/clients.ts';
 import { sql } from '../../src/platform/db.ts';
 import { throttleScopes } from '../../src/settings.ts';
-import { createCompany } from '../../src/staff/companies.ts';
+import { createCompany } from '../../src/staff/companies/companies.ts';
+import { verifyHistory } from '../../src/staff/history/verify.ts';
 import { permissionKeys } from '../../src/staff/permissions.ts';
-import { verifyHistory } from '../../src/staff/verify.ts';
 import { authorization, type Bakery, openBakery } from '../bakery.ts';
 import { type Client, createKit, type Kit, PASSWORD, type Reply, type Send } from '../kit.ts';
 

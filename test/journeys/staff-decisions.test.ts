@@ -1,6 +1,6 @@
 /** May this colleague do this, in this shop? Asked one by one and by the stream, of two processes, while rights come and go. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { StaffDecision } from '../../src/staff/decisions.ts';
+import type { StaffDecision } from '../../src/staff/decisions/decisions.ts';
 import { permissionKeys } from '../../src/staff/permissions.ts';
 import { authorization, type Bakery, openBakery } from '../bakery.ts';
 import { type Client, createKit, type Kit, PASSWORD, type Send } from '../kit.ts';

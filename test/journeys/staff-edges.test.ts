@@ -4,8 +4,8 @@ import { againIfTaken } from '../../src/accounts/invitations.ts';
 import { transaction } from '../../src/platform/ctx.ts';
 import { Failure } from '../../src/platform/failure.ts';
 import { eraseAccount } from '../../src/privacy/erasure.ts';
-import { sweepRights } from '../../src/staff/entries.ts';
-import { verifyHistory } from '../../src/staff/verify.ts';
+import { sweepRights } from '../../src/staff/entries/entries.ts';
+import { verifyHistory } from '../../src/staff/history/verify.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
 
 let kit: Kit;
