@@ -1,6 +1,6 @@
 /**
- * The tests of consent can fail: each fault of test/consent/faults.json is planted into a copy of the tree, and the tests
- * that name its rule must turn red. The copy lies in a temporary folder; the working tree is only read.
+ * The tests of consent, rights and sign-in can fail: each fault of test/faults/ is planted into a copy of the tree, and the
+ * tests that name its rule must turn red. The copy lies in a temporary folder; the working tree is only read.
  */
 import { spawn } from 'node:child_process';
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
@@ -9,6 +9,7 @@ import { delimiter, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
 const root = resolve(import.meta.dirname, '..');
+const tables = ['consent.json', 'staff.json'];
 const parts = ['src', 'test', 'migrations', 'package.json', 'tsconfig.json', 'vitest.config.ts'];
 
 interface Fault {
@@ -72,7 +73,11 @@ async function plant(folder: string, { name, file, search, replacement }: Fault)
 
 export async function run(argv: string[]): Promise<void> {
   const { values } = parseArgs({ args: argv, options: { only: { type: 'string' } } });
-  const table = JSON.parse(await readFile(join(root, 'test/consent/faults.json'), 'utf8')) as Fault[];
+  const table = (
+    await Promise.all(
+      tables.map(async (name) => JSON.parse(await readFile(join(root, 'test/faults', name), 'utf8')) as Fault[]),
+    )
+  ).flat();
   const faults = table.filter(({ name }) => values.only === undefined || name.includes(values.only));
   const folder = await mkdtemp(join(tmpdir(), 'assent-faults-'));
   let missed = 0;

@@ -210,11 +210,10 @@ test('USER_REQUIRED_FIELDS offers exactly the profile fields that can be left bl
 });
 
 test('every planted fault of `npm run prove -- faults` finds its place in the code', () => {
-  const faults = JSON.parse(readFileSync(join(root, 'test/consent/faults.json'), 'utf8')) as {
-    name: string;
-    file: string;
-    search: string;
-  }[];
+  const faults = globSync('test/faults/*.json', { cwd: root }).flatMap(
+    (table) => JSON.parse(readFileSync(join(root, table), 'utf8')) as { name: string; file: string; search: string }[],
+  );
+  expect(faults.length).toBeGreaterThan(50);
   expect(
     faults.filter(({ file, search }) => source.get(file)?.split(search).length !== 2).map(({ name }) => name),
   ).toEqual([]);

@@ -39,6 +39,8 @@ export interface Incoming {
 export interface Request<A extends Actor> extends Incoming {
   readonly actor: A;
   readonly body: Body;
+  /** Asked what would happen, by `Assent-Dry-Run: 1`. */
+  readonly dryRun: boolean;
 }
 
 /** Who may call a route: a name for people, the OpenAPI security for programs, and the function that lets in or throws. */
@@ -129,6 +131,8 @@ export interface Route<A extends Actor = Actor> {
   readonly rawBody?: true;
   /** Largest body in bytes; 1 MiB when absent. */
   readonly bodyLimit?: number;
+  /** Knows `Assent-Dry-Run`. Where a call that changes things does not, the header is refused: nobody takes the real thing for a preview. */
+  readonly previews?: true;
   /** Left out of /openapi.json: pages and pictures. */
   readonly hidden?: boolean;
   run(ctx: Ctx, request: Request<A>): Promise<Answer>;

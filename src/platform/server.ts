@@ -7,7 +7,7 @@ import { parseCookie } from 'cookie';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type Body, readBody } from './body.ts';
 import type { Ctx } from './ctx.ts';
-import { Failure, fail } from './failure.ts';
+import { Failure, fail, refuse } from './failure.ts';
 import { failureOf, type Place, placeOf, requestId, served, strayFailure } from './framework.ts';
 import type { Actor, Answer, Dialect, Incoming, Method, Request, Route } from './http.ts';
 import { chooseLanguage, type Language } from './language.ts';
@@ -53,6 +53,7 @@ class Exchange implements Request<Actor> {
   /** Headers of the answer, whatever it will be. */
   readonly answerHeaders: Record<string, string | string[]>;
   actor: Actor = {};
+  dryRun = false;
   body: Body = { kind: 'none', value: undefined };
   readonly #request: FastifyRequest;
   readonly #settings: Settings;
@@ -120,6 +121,18 @@ class Exchange implements Request<Actor> {
     }
     return language;
   }
+}
+
+/**
+ * Whether a request only asks what would happen.
+ * @throws invalid for any value but 1, and where a call that changes things has no preview
+ */
+function readDryRun({ headers }: Incoming, { method, previews }: Route): boolean {
+  const header = headers['assent-dry-run'];
+  if (header === undefined || method === 'GET') return false;
+  if (previews !== true) refuse({ path: ['Assent-Dry-Run'], key: 'invalid.no_preview' });
+  if (header.trim() !== '1') refuse({ path: ['Assent-Dry-Run'], key: 'invalid.one_of', values: { values: '1' } });
+  return true;
 }
 
 /**
@@ -303,6 +316,7 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
           if (entry === undefined)
             return send(reply, exchange, dialect.describe({ summary: rule.summary, allow: allowed, reads }));
           dialect.checkQuery?.(exchange.query, entry.query ?? {});
+          exchange.dryRun = readDryRun(exchange, entry);
           if (entry.rawBody === true)
             exchange.body = { kind: 'raw', value: Buffer.isBuffer(request.body) ? request.body.toString('utf8') : '' };
           else if (entry.anyBody !== true)

@@ -24,7 +24,7 @@ import { DRY_RUN, previewOf } from './entries/preview.ts';
 import { unevenKeys } from './entries/rights.ts';
 import type { EntryView } from './entries/state.ts';
 import { ownKeys, permissionKeys } from './permissions.ts';
-import { authorOf, callerOf, isDryRun } from './requests.ts';
+import { authorOf, callerOf } from './requests.ts';
 
 const booleans = (keys: readonly string[]): object => ({
   type: 'object',
@@ -189,6 +189,7 @@ export const staffRoutes: readonly Route[] = [
     method: 'POST',
     path: family,
     throttle: 'invite',
+    previews: true,
     operationId: 'createUserPermission',
     summary: 'Give a colleague an entry',
     description:
@@ -210,7 +211,6 @@ export const staffRoutes: readonly Route[] = [
       if ('problem' in reading)
         throw new Failure('unprocessable', { complaints: [{ path: ['email'], key: reading.problem }] });
       const email = reading.value;
-      const dry = isDryRun(request);
       const caller = callerOf(ctx, request.actor);
       const { entry, invited } = await createEntry(ctx, {
         caller,
@@ -218,9 +218,10 @@ export const staffRoutes: readonly Route[] = [
         company: pathId(request.params, 'id'),
         email,
         language: request.language,
-        dry,
+        dry: request.dryRun,
       });
-      if (dry) return ok(previewOf({ before: entry, after: entry ?? nothingYet(email), changes: [], invited }, show));
+      if (request.dryRun)
+        return ok(previewOf({ before: entry, after: entry ?? nothingYet(email), changes: [], invited }, show));
       return showOne(entry!);
     },
   }),
@@ -240,6 +241,7 @@ export const staffRoutes: readonly Route[] = [
     ...common,
     method: 'PATCH',
     path: `${family}/{user_permission_id}`,
+    previews: true,
     operationId: 'updateUserPermission',
     summary: 'Update user permissions',
     description:
@@ -265,7 +267,7 @@ export const staffRoutes: readonly Route[] = [
     answers: { ...entryAnswer, ...problems(400, 401, 403, 404, 409, 412, 413, 415, 422) },
     async run(ctx, request) {
       const change = asked(ctx, request, { by: 'shape', change: readChange(request) });
-      if (isDryRun(request)) return ok(preview(await previewEntry(ctx, change)));
+      if (request.dryRun) return ok(preview(await previewEntry(ctx, change)));
       const { after, email } = await changeEntry(ctx, change);
       return showOne({ ...after, email });
     },
@@ -274,12 +276,13 @@ export const staffRoutes: readonly Route[] = [
     ...common,
     method: 'DELETE',
     path: `${family}/{user_permission_id}`,
+    previews: true,
     operationId: 'deleteUserPermission',
     summary: 'Remove an entry',
     answers: { 200: { description: 'Removed' }, ...problems(400, 401, 403, 404, 409, 412) },
     async run(ctx, request) {
       const removal = asked(ctx, request, { by: 'removal' });
-      if (isDryRun(request)) return ok(preview(await previewEntry(ctx, removal), true));
+      if (request.dryRun) return ok(preview(await previewEntry(ctx, removal), true));
       await changeEntry(ctx, removal);
       return empty(200);
     },

@@ -29,14 +29,6 @@ export const authorOf = (caller: Caller, incoming: Incoming, reason?: string): A
   reason,
 });
 
-/** Whether the request only asks what would happen (`Assent-Dry-Run: 1`). @throws invalid for any other value */
-export function isDryRun(incoming: Incoming): boolean {
-  const header = incoming.headers['assent-dry-run'];
-  if (header === undefined) return false;
-  if (header.trim() !== '1') refuse({ path: ['Assent-Dry-Run'], key: 'invalid.one_of', values: { values: '1' } });
-  return true;
-}
-
 /** Why somebody changes something, for the history. */
 export const reason = Type.Optional(
   Type.String({ minLength: 1, maxLength: 500, description: 'Why, for the history; it is kept for good' }),

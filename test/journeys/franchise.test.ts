@@ -190,6 +190,27 @@ test('a dry run is refused as the real call would be', async () => {
   expect(await everything()).toEqual(before);
 });
 
+test('a call without a preview refuses to be asked for one, and does nothing', async () => {
+  const { id } = await colleague();
+  const headers = { 'assent-dry-run': '1' };
+  const before = await everything();
+  const replies = await Promise.all([
+    operator('POST', '/v1/companies', { body: { name: { en: 'X' }, owner: 'x@example.com' }, headers }),
+    operator('PATCH', `/v1/companies/${company}`, { body: { active: false }, headers }),
+    operator('POST', `/v1/companies/${company}/shops`, { body: { name: { en: 'X' } }, headers }),
+    operator('POST', `/v1/companies/${company}/entries/${id}/invitation`, { headers }),
+    owner('DELETE', '/api/sessions', { headers }),
+    kit.send('POST', '/users/permissions/', { body: { basket: 1, uid: 'u' }, headers }),
+  ]);
+  expect(replies.map(({ status }) => status)).toEqual(Array(6).fill(400));
+  expect(replies[0]!.body.errors).toEqual([
+    { pointer: '/Assent-Dry-Run', code: 'no_preview', detail: 'This call has no preview: it would be done.' },
+  ]);
+  expect(await everything()).toEqual(before);
+  // A look is a look.
+  expect((await operator('GET', `/v1/companies/${company}`, { headers })).status).toBe(200);
+});
+
 test('where shops differ a header names the keys, and the form sent back as it was read levels nothing', async () => {
   const { at, id } = await colleague();
   const pairs = `/v1/companies/${company}/entries/${id}`;

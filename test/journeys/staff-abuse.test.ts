@@ -995,7 +995,7 @@ describe('odd requests', () => {
           expect((await bakery.manager(method, path, { headers, body })).status, `${method} ${value}`).toBe(400);
       }
     });
-    // Where there is no preview it is not looked at, and where there is one it sees no more than its caller may.
+    // A preview sees no more than its caller may.
     const colleague = await hire(bakery, pairs([shop], 'products'));
     const headers = { 'assent-dry-run': '1' };
     await inVain(async () => {

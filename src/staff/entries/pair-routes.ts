@@ -15,7 +15,7 @@ import {
 import { own, pathId, problems, queryInteger, queryText, readBody } from '../../platform/problem.ts';
 import { flag, integer, object, page, text, textOrNull, time, timeOrNull } from '../../platform/schema.ts';
 import { permissionKeys } from '../permissions.ts';
-import { authorOf, callerOf, isDryRun, readEmail, reason } from '../requests.ts';
+import { authorOf, callerOf, readEmail, reason } from '../requests.ts';
 import { rolesOf } from '../roles.ts';
 import type { Edit, Wish } from './changes.ts';
 import { type Asked, changeEntry, previewEntry, resendInvitation } from './entries.ts';
@@ -174,7 +174,7 @@ async function give(ctx: Ctx, request: Request<Keeper>): Promise<Answer> {
   const caller = callerOf(ctx, request.actor);
   const author = authorOf(caller, request, why);
   const gift = { caller, author, company, email: readEmail(email, 'email'), language, wish: byPairs(ctx, edit) };
-  if (isDryRun(request)) {
+  if (request.dryRun) {
     const foreseen = await previewGift(ctx, gift);
     return ok(previewOf(foreseen, (entry: Entry) => viewOf(entry, foreseen)));
   }
@@ -206,7 +206,7 @@ async function foresee(ctx: Ctx, asked: Asked): Promise<Answer> {
 async function change(ctx: Ctx, request: Request<Keeper>): Promise<Answer> {
   const { seen, reason: why, ...edit } = readBody(entryChange, request.body);
   const asked = askedOf(ctx, request, byPairs(ctx, edit), why, seen);
-  if (isDryRun(request)) return foresee(ctx, asked);
+  if (request.dryRun) return foresee(ctx, asked);
   await changeEntry(ctx, asked);
   return tagged(await onePair(ctx, asked.company, asked.entry));
 }
@@ -214,7 +214,7 @@ async function change(ctx: Ctx, request: Request<Keeper>): Promise<Answer> {
 async function remove(ctx: Ctx, request: Request<Keeper>): Promise<Answer> {
   const { reason: why } = readBody(removal, request.body);
   const asked = askedOf(ctx, request, { by: 'removal' }, why);
-  if (isDryRun(request)) return foresee(ctx, asked);
+  if (request.dryRun) return foresee(ctx, asked);
   await changeEntry(ctx, asked);
   return empty(204);
 }
@@ -257,6 +257,7 @@ export const pairRoutes: readonly Route[] = [
     method: 'POST',
     path: entries,
     throttle: 'invite',
+    previews: true,
     operationId: 'giveEntry',
     summary: 'Give a colleague an entry, with rights',
     description: `A colleague who has an entry keeps it, and gets the rights beside those they hold. An address that nobody has proven is invited by mail. Entry and rights are made both or not at all. ${DRY_RUN}`,
@@ -292,6 +293,7 @@ export const pairRoutes: readonly Route[] = [
     ...common,
     method: 'PATCH',
     path: `${entries}/{entry_id}`,
+    previews: true,
     operationId: 'changeEntry',
     summary: 'Give and take rights',
     description: `What is named becomes as it is said, everything else stays; a pair beats a role that names it too. Nobody gives or takes what they do not hold in that shop. \`If-Match\` refuses when anything changed since (412), \`seen\` only when the same pairs did (409). ${DRY_RUN}`,
@@ -313,6 +315,7 @@ export const pairRoutes: readonly Route[] = [
     ...common,
     method: 'DELETE',
     path: `${entries}/{entry_id}`,
+    previews: true,
     operationId: 'removeEntry',
     summary: 'Take all rights from a colleague',
     description: `An invitation that nobody accepted ends with the last entry it is for. ${DRY_RUN}`,
