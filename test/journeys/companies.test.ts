@@ -327,7 +327,20 @@ describe('who may', () => {
       );
     expect(listed).toEqual({ owner: [true], manager: [true], colleague: [], 'owner of another company': [false] });
     const [{ count }] = (await kit.rows<{ count: number }>('select count(*)::int from company')) as [{ count: number }];
-    expect((await key('GET', '/v1/companies')).body.items).toHaveLength(count);
+    expect((await key('GET', '/v1/companies?limit=500')).body.items).toHaveLength(count);
+    // Page by page it is the same list.
+    const ids: number[] = [];
+    for (let next: string | null = '0'; next !== null; ) {
+      const { status, body }: { status: number; body: { items: { id: number }[]; next: string | null } } = await key(
+        'GET',
+        `/v1/companies?limit=2${next === '0' ? '' : `&after=${next}`}`,
+      );
+      expect([status, body.items.length <= 2]).toEqual([200, true]);
+      ids.push(...body.items.map(({ id }) => id));
+      next = body.next;
+    }
+    expect(ids).toEqual((await kit.rows<{ id: number }>('select id from company order by id')).map(({ id }) => id));
+    expect((await key('GET', '/v1/companies?limit=0')).status).toBe(400);
   });
 
   test('a manager whose right has ended manages nothing, swept or not', async () => {

@@ -48,22 +48,33 @@ export interface CompanyRecord extends CompanyView {
   readonly shops: ShopView[];
 }
 
-/** Companies in full, in order of id. @param filter one of them, or those that an account owns or manages at this moment */
+/** Which companies. */
+interface CompanyFilter {
+  readonly company?: number | undefined;
+  /** Those that this account owns or manages at this moment; null: whoever's. */
+  readonly manager?: number | null | undefined;
+  /** Id of the last company of the page before. */
+  readonly after?: number | undefined;
+  /** Absent: all of them. */
+  readonly limit?: number | undefined;
+}
+
+/** Companies in full, in order of id. */
 export const companyRecords = (
   ctx: Ctx,
-  { company = null, manager = null }: { company?: number | null; manager?: number | null } = {},
+  { company, manager = null, after, limit }: CompanyFilter = {},
 ): Promise<CompanyRecord[]> =>
   ctx.db.rows(sql`
     select c.id, c.name, c.active, a.email as owner,
            coalesce((select jsonb_agg(jsonb_build_object('id', s.id, 'name', s.name, 'active', s.active) order by s.id)
                        from shop s where s.company = c.id), '[]') as shops
       from company c left join account a on a.id = c.owner
-     where (${company}::bigint is null or c.id = ${company})
+     where (${company ?? null}::bigint is null or c.id = ${company ?? null}) and c.id > ${after ?? 0}
        and (${manager}::bigint is null or c.owner = ${manager}
             or exists (select from entry e left join entry_right r on r.entry = e.id and r.permission = 'permissions'
                         where e.company = c.id and e.account = ${manager} and 'permissions' = any (e.permissions)
                           and (r.entry is null or r.until is null or r.until > ${ctx.clock.now()})))
-     order by c.id`);
+     order by c.id limit ${limit ?? null}::bigint`);
 
 /** One of them. @throws not_found */
 export const companyRecord = async (ctx: Ctx, company: number): Promise<CompanyRecord> =>

@@ -6,7 +6,7 @@ import type { Ctx } from '../../platform/ctx.ts';
 import { fail } from '../../platform/failure.ts';
 import { type Answer, ok, type Request, type Route, route } from '../../platform/http.ts';
 import { takeKey } from '../../platform/idempotency.ts';
-import { own, pathId, problems, readBody } from '../../platform/problem.ts';
+import { own, pathId, problems, queryInteger, readBody } from '../../platform/problem.ts';
 import { flag, integer, object, page, text, textOrNull } from '../../platform/schema.ts';
 import { requireView } from '../entries/pairs.ts';
 import { authorOf, callerOf, readEmail, reason } from '../requests.ts';
@@ -69,11 +69,15 @@ async function operatorsOnly(ctx: Ctx, { account }: Keeper, company?: number): P
 }
 
 /** Companies that somebody looks after. @throws second_factor_required for an owner who has to have one */
-async function list(ctx: Ctx, { actor }: Request<Keeper>): Promise<Answer> {
+async function list(ctx: Ctx, { actor, query }: Request<Keeper>): Promise<Answer> {
   const { account, unproven, lacksSecondFactor } = callerOf(ctx, actor);
-  const items = unproven ? [] : await companyRecords(ctx, { manager: account });
-  if (lacksSecondFactor && items.some(({ owner }) => owner === actor.account?.email)) fail('second_factor_required');
-  return ok({ items, next: null });
+  const after = queryInteger(query, 'after', 1, Number.MAX_SAFE_INTEGER);
+  const limit = queryInteger(query, 'limit', 1, 500) ?? 50;
+  // One more than is shown: whether there is another page.
+  const found = unproven ? [] : await companyRecords(ctx, { manager: account, after, limit: limit + 1 });
+  if (lacksSecondFactor && found.some(({ owner }) => owner === actor.account?.email)) fail('second_factor_required');
+  const items = found.slice(0, limit);
+  return ok({ items, next: found.length > limit ? String(items.at(-1)!.id) : null });
 }
 
 async function make(ctx: Ctx, request: Request<Keeper>): Promise<Answer> {
@@ -105,9 +109,13 @@ export const companyRoutes: readonly Route[] = [
     operationId: 'listAllCompanies',
     summary: 'Companies with owners and shops',
     description: 'All of them for operators; for an account those that it owns or manages.',
+    query: {
+      after: { description: '`next` of the page before', schema: { type: 'integer', minimum: 1 } },
+      limit: { description: 'Companies a page', schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 } },
+    },
     answers: {
       200: { description: 'Companies', schema: page(companySchema), example: { items: [companyExample], next: null } },
-      ...problems(401, 403),
+      ...problems(400, 401, 403),
     },
     run: list,
   }),

@@ -66,7 +66,9 @@ const array = (values: readonly (string | number | null)[]): string => `{${value
  * invited can use no right, not even an owner's.
  *
  * The arrays are behind a `select` each so that the planner does not see how long they are: it plans for a few questions,
- * whoever asks first, and looks into indexes. For a thousand it would read whole tables.
+ * whoever asks first, and looks into indexes. For a thousand it would read whole tables. An entry and a right are asked
+ * for with a limit each, so that they are looked up by their whole key: both indexes have all that is read (migration
+ * 0009), and what a random place of a large table costs is most of an answer.
  */
 async function findAll(ctx: Ctx, questions: readonly StaffQuestion[]): Promise<Found[]> {
   const now = ctx.clock.now();
@@ -96,10 +98,15 @@ async function findAll(ctx: Ctx, questions: readonly StaffQuestion[]): Promise<F
       from unnest((select ${accounts}::bigint[]), (select ${emails}::text[]), (select ${companies}::bigint[]),
                   (select ${shops}::bigint[]), (select ${permissions}::text[]))
              with ordinality as q (account, email, company, shop, permission, n)
-      left join account a on a.id = coalesce(q.account, (select x.id from account x where x.email_key = q.email))
+      left join account i on i.id = q.account
+      left join account m on m.email_key = q.email
+      cross join lateral (
+        select coalesce(i.id, m.id) as id, coalesce(i.is_active, m.is_active) as is_active,
+               coalesce(i.email_verified_at, m.email_verified_at) as email_verified_at,
+               coalesce(i.second_factor, m.second_factor) as second_factor) a
       left join shop s on s.id = q.shop and (q.company is null or s.company = q.company)
       left join company c on c.id = s.company
-      left join entry e on e.company = s.company and e.account = a.id
+      left join lateral (select id from entry where company = s.company and account = a.id limit 1) e on true
       left join lateral (
         select event, until from entry_right
          where entry = e.id and shop = q.shop and permission = q.permission limit 1) r on true`);
