@@ -101,7 +101,12 @@ export const linkPages: readonly Route[] = [
         if (values['new_password1'] !== values['new_password2'])
           refuse({ path: ['new_password2'], key: 'password.differ' });
         await resetPassword(ctx, link.token, values['new_password1'] as string, 'new_password2');
-        return page(language, text(language, 'password.done'), html``);
+        // Customers have their shop to go back to; whoever was invited knows no door yet.
+        const door =
+          link.purpose === 'invitation'
+            ? html`<p><a href="/account/sign-in">${text(language, 'sign_in.title')}</a></p>`
+            : html``;
+        return page(language, text(language, 'password.done'), door);
       } catch (error) {
         if (!(error instanceof Failure) || error.complaints[0] === undefined) throw error;
         const { title, content } = form(language, link.purpose, link.address, say(language, error.complaints[0]));
