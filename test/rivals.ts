@@ -40,7 +40,7 @@ export function openRivals(): void {
 }
 
 /** Everything that rights hang on. */
-export const everything = (): Promise<unknown[]> =>
+const everything = (): Promise<unknown[]> =>
   kit.rows(`select (select jsonb_agg(to_jsonb(e) order by id) from entry e) as entries,
                    (select jsonb_agg(to_jsonb(r) order by entry, shop, permission) from entry_right r) as rights,
                    (select count(*) from staff_event) as lines, (select count(*) from staff_evidence) as evidence,
