@@ -1,45 +1,21 @@
-/** Signing in, the second factor and the list of own sign-ins, in a real browser, on a service started as its users start it. */
-import { join } from 'node:path';
-import axe from 'axe-core';
 import { TOTP } from 'otpauth';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Service } from '../service.ts';
-import { openStage, type Stage } from './stage.ts';
+import { look, openStage, type Stage } from './stage.ts';
 
 const PASSWORD = 'demo-assent-2026';
 let stage: Stage;
 let service: Service;
-let browser: Browser;
 
 beforeAll(async () => {
   stage = await openStage('THROTTLING_SETTINGS={"login":null,"profile-update":null}');
-  ({ service, browser } = stage);
+  ({ service } = stage);
 });
 
 afterAll(async () => {
   await stage?.close();
 });
-
-const complaints: string[] = [];
-async function open(path: string, options: BrowserContextOptions): Promise<Page> {
-  const page = await (await browser.newContext({ baseURL: service.url, ...options })).newPage();
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
-  });
-  await page.goto(path);
-  return page;
-}
-
-async function look(page: Page, place: readonly unknown[], width: number): Promise<void> {
-  const shots = process.env['SHOTS'];
-  if (shots !== undefined) await page.screenshot({ path: join(shots, `${place.join('-')}.png`), fullPage: true });
-  await page.evaluate(axe.source);
-  const { violations } = (await page.evaluate('axe.run()')) as axe.AxeResults;
-  const faults = violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]);
-  expect([place, faults, await page.evaluate('document.documentElement.scrollWidth')]).toEqual([place, [], width]);
-}
 
 const byId = (page: Page, id: string) => page.locator(`#${id}`);
 const send = (page: Page): Promise<void> => page.locator('main form button').last().click();
@@ -89,7 +65,7 @@ test('every page is whole in every language, in light and dark, on a phone and a
     const email = people[index]!;
     const place = (name: string): unknown[] => [name, language, colorScheme, width];
     await otherSignIn(email);
-    const page = await open('/account', { colorScheme, locale: language, viewport: { width, height: 800 } });
+    const page = await stage.open('/account', { colorScheme, locale: language, viewport: { width, height: 800 } });
     expect([await page.evaluate('document.documentElement.lang'), new URL(page.url()).pathname]).toEqual([
       language,
       '/account/sign-in',
@@ -152,12 +128,12 @@ test('every page is whole in every language, in light and dark, on a phone and a
     await page.waitForURL('**/account');
     await page.context().close();
   }
-  expect(complaints.filter((complaint) => !/status of 400/.test(complaint))).toEqual([]);
+  expect(stage.complaints.filter((complaint) => !/status of 400/.test(complaint))).toEqual([]);
 }, 240_000);
 
 test('all of it works by keyboard, without script, in the language somebody chose', async () => {
   const email = people[5]!;
-  const page = await open('/account', {
+  const page = await stage.open('/account', {
     javaScriptEnabled: false,
     locale: 'en',
     viewport: { width: 320, height: 800 },
@@ -168,7 +144,7 @@ test('all of it works by keyboard, without script, in the language somebody chos
   await page.keyboard.type(PASSWORD);
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'Hesabınız', level: 1 }).waitFor();
-  const second = await open('/account/sign-in', { locale: 'en' });
+  const second = await stage.open('/account/sign-in', { locale: 'en' });
   await signIn(second, email);
   await second.getByRole('heading', { name: 'Your account' }).waitFor();
   await page.reload();

@@ -1,20 +1,15 @@
-/** The pages behind the link that brings a number back, in a real browser, on a service started as its users start it. */
-import { join } from 'node:path';
-import axe from 'axe-core';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Service } from '../service.ts';
-import { openStage, type Stage } from './stage.ts';
+import { look, openStage, type Stage } from './stage.ts';
 
 const PROFILE = '/users/profile-with-loyalty/';
 const OLD = '+905338001122';
 let stage: Stage;
 let service: Service;
-let browser: Browser;
 
 beforeAll(async () => {
   stage = await openStage('PHONE_NUMBER_UNIQUE_VALIDATOR_ACTIVE=true');
-  ({ service, browser } = stage);
+  ({ service } = stage);
 });
 
 afterAll(async () => {
@@ -57,33 +52,13 @@ async function lost(): Promise<string> {
   return messaged(OLD, /\/phone\/undo\/[0-9a-f]{64}/);
 }
 
-const complaints: string[] = [];
-async function open(path: string, options: BrowserContextOptions): Promise<Page> {
-  const page = await (await browser.newContext({ baseURL: service.url, ...options })).newPage();
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
-  });
-  await page.goto(path);
-  return page;
-}
-
-async function look(page: Page, place: readonly unknown[], width: number): Promise<void> {
-  const shots = process.env['SHOTS'];
-  if (shots !== undefined) await page.screenshot({ path: join(shots, `${place.join('-')}.png`), fullPage: true });
-  await page.evaluate(axe.source);
-  const { violations } = (await page.evaluate('axe.run()')) as axe.AxeResults;
-  const faults = violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]);
-  expect([place, faults, await page.evaluate('document.documentElement.scrollWidth')]).toEqual([place, [], width]);
-}
-
 test('the question, the refusal and the end are whole in every language, in light and dark, on a phone and a desk', async () => {
   const link = await lost();
   const holder = await register('holder@example.com', { phone: OLD });
   for (const language of ['en', 'tr', 'nl', 'fr']) {
     for (const colorScheme of ['light', 'dark'] as const) {
       for (const width of [320, 1100]) {
-        const page = await open(link, { colorScheme, locale: language, viewport: { width, height: 800 } });
+        const page = await stage.open(link, { colorScheme, locale: language, viewport: { width, height: 800 } });
         expect(await page.evaluate('document.documentElement.lang')).toBe(language);
         await look(page, ['question', language, colorScheme, width], width);
         await page.getByRole('button').click();
@@ -96,10 +71,14 @@ test('the question, the refusal and the end are whole in every language, in ligh
     }
   }
   await call('PATCH', '/users/profile/', { phone: null }, holder);
-  const page = await open(link, { locale: 'en', javaScriptEnabled: false, viewport: { width: 320, height: 800 } });
+  const page = await stage.open(link, {
+    locale: 'en',
+    javaScriptEnabled: false,
+    viewport: { width: 320, height: 800 },
+  });
   await page.getByRole('link', { name: 'Türkçe' }).click();
   await page.getByRole('button', { name: 'Numarayı geri al' }).click();
   await page.getByRole('heading', { name: 'Telefon numaranız geri geldi.', level: 1 }).waitFor();
   await page.context().close();
-  expect(complaints.filter((complaint) => !/status of (409|410)/.test(complaint))).toEqual([]);
+  expect(stage.complaints.filter((complaint) => !/status of (409|410)/.test(complaint))).toEqual([]);
 }, 120_000);

@@ -34,11 +34,11 @@ export const companyOf = async (ctx: Ctx, account: number, company: number): Pro
 
 /** Shops of a company; a colleague sees those of the entry, the owner all. @throws not_found */
 export async function shopsOf(ctx: Ctx, account: number, company: number): Promise<ShopView[]> {
-  await companyOf(ctx, account, company);
-  const own = (await ownEntries(ctx, account)).find((entry) => entry.company === company);
+  const [own] = await Promise.all([ownEntries(ctx, account), companyOf(ctx, account, company)]);
+  const shops = own.find((entry) => entry.company === company)?.shop_ids ?? [];
   return ctx.db.rows<ShopView>(sql`
     select s.id, s.name, s.active from shop s join company c on c.id = s.company
-     where s.company = ${company} and (c.owner = ${account} or s.id = any (${own?.shop_ids ?? []}::bigint[])) order by s.id`);
+     where s.company = ${company} and (c.owner = ${account} or s.id = any (${shops}::bigint[])) order by s.id`);
 }
 
 /** A company as those see it who look after it. */
