@@ -60,7 +60,7 @@ select c.owner, c.events, c.head, l.at, array(select s.id from shop s where s.co
   from company c left join account o on o.id = c.owner left join staff_event l on l.company = c.id and l.number = c.events where c.id = :n;
 select jsonb_agg(to_jsonb(x)) as entries, max(x.turns) as turns from (
   select e.id, e.account, e.shop_ids, e.permissions, e.version, a.email,
-         (select jsonb_agg(jsonb_build_array(r.shop, r.permission, r.until, r.event)) from entry_right r where r.entry = e.id) as rights,
+         (select jsonb_agg(in_short(r)) from entry_right r where r.entry = e.id) as rights,
          case e.id when :n then (('holidays' = any (permissions)) <> (:holidays::int = 1)
                                  or ('discounts' = any (permissions)) <> (:discounts::int = 1))::int end as turns
     from entry e join account a on a.id = e.account

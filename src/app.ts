@@ -65,7 +65,8 @@ import { profileRoutes } from './profile/routes.ts';
 import { undoPages } from './profile/undo-pages.ts';
 import { companyRoutes } from './staff/companies/routes.ts';
 import { staffDecisionRoutes } from './staff/decisions/routes.ts';
-import { staffRoutes } from './staff/documented-routes.ts';
+import { documentedCompanyRoutes } from './staff/documented/company-routes.ts';
+import { documentedEntryRoutes } from './staff/documented/entry-routes.ts';
 import { sweepRights } from './staff/entries/entries.ts';
 import { pairRoutes } from './staff/entries/pair-routes.ts';
 import { historyRoutes } from './staff/history/routes.ts';
@@ -85,7 +86,8 @@ export const apiRoutes: readonly Route[] = [
   ...linkRoutes,
   ...accountRoutes,
   ...accountProfileRoutes,
-  ...staffRoutes,
+  ...documentedEntryRoutes,
+  ...documentedCompanyRoutes,
   ...companyRoutes,
   ...pairRoutes,
   ...historyRoutes,

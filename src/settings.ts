@@ -8,6 +8,7 @@ import { loyaltyConnectors } from './loyalty/connectors/catalogue.ts';
 import { smsProviders } from './phone/providers/catalogue.ts';
 import { oidcIssuer } from './settings/issuer.ts';
 import { choice, row, type SettingRow, seconds } from './settings/row.ts';
+import { type Permission, permissionKeys } from './staff/permissions.ts';
 
 /** Profile fields that USER_REQUIRED_FIELDS may name; `profile/fields.ts` is held to this list by a test. */
 const requirable = ['first_name', 'last_name', 'phone', 'date_of_birth', 'gender', 'language_code'] as const;
@@ -131,14 +132,14 @@ export const settings = {
       'Roles as templates of permissions, by name: what a colleague gets when given one; * stands for all. Changing a role changes nobody’s rights.',
     schema: Type.Record(
       Type.String({ pattern: '^[a-z][a-z0-9_-]{0,49}$' }),
-      Type.Array(Type.String({ pattern: '^(\\*|[a-z_]{1,50})$' }), { minItems: 1, maxItems: 100, uniqueItems: true }),
+      Type.Array(Type.Enum(['*', ...permissionKeys]), { minItems: 1, uniqueItems: true }),
       { maxProperties: 100, additionalProperties: false },
     ),
     fallback: {
       manager: ['*'],
       shop: ['holidays', 'products', 'shop_info', 'time_settings'],
       marketing: ['newsletters', 'translations', 'discounts'],
-    } as Record<string, string[]>,
+    } as Record<string, ('*' | Permission)[]>,
   }),
   USER_PHONE_REGEX: row({
     description:

@@ -27,14 +27,15 @@ function importsOf(file: string): string[] {
   return [...found].map((match) => normalize(join(dirname(file), (match[1] ?? match[2] ?? match[3])!)));
 }
 
-/** `src/profile/fields.ts` is of `profile`, `src/app.ts` is `app`. Who is outside is described apart from who calls them. */
+/** `src/profile/fields.ts` is of `profile`, `src/app.ts` is `app`. Who is outside is described apart from who calls them, and what settings name apart from who uses it. */
 const memberOf = (file: string): string =>
-  /^src\/(phone\/providers|loyalty\/connectors)\//.exec(file)?.[1] ?? file.split('/')[1]!.replace(/\.ts$/, '');
+  /^src\/(phone\/providers|loyalty\/connectors|staff\/permissions)(?:\/|\.ts$)/.exec(file)?.[1] ??
+  file.split('/')[1]!.replace(/\.ts$/, '');
 
 /** Downwards only: a file imports from floors below its own and from its own folder. */
 const floors: readonly (readonly string[])[] = [
   ['calls', 'messages'],
-  ['phone/providers', 'loyalty/connectors'],
+  ['phone/providers', 'loyalty/connectors', 'staff/permissions'],
   ['config', 'settings', 'errors'],
   ['platform'],
   ['accounts'],

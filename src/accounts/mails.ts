@@ -2,7 +2,7 @@
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import type { Task } from '../platform/jobs.ts';
-import { type Language, say } from '../platform/language.ts';
+import { languageOf, say } from '../platform/language.ts';
 import type { Mailer } from '../platform/mail.ts';
 import { linkToken, type MailLink } from './links.ts';
 
@@ -19,9 +19,6 @@ const recipients: Record<string, (row: Row) => string | null> = {
   email_change: ({ new_email }) => new_email,
   email_change_notice: ({ previous_email }) => previous_email,
 };
-
-export const languageOf = (code: string): Language =>
-  (['en', 'tr', 'nl', 'fr'] as const).find((language) => code.toLowerCase().startsWith(language)) ?? 'en';
 
 /** Where a link leads: the shop front's own page where one is set, else ours. */
 function linkUrl(ctx: Ctx, publicUrl: string, row: MailLink): string {

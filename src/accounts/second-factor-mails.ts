@@ -1,9 +1,8 @@
 /** The mails that tell of somebody's second factor: if it was not them, they want to know today. */
 import { sql } from '../platform/db.ts';
 import type { Task } from '../platform/jobs.ts';
-import { say } from '../platform/language.ts';
+import { languageOf, say } from '../platform/language.ts';
 import type { Mailer } from '../platform/mail.ts';
-import { languageOf } from './mails.ts';
 import type { SecondFactorNews } from './second-factor.ts';
 
 const mails: Readonly<Record<SecondFactorNews, { subject: string; text: string }>> = {

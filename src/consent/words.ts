@@ -1,15 +1,6 @@
 /** What pages and messages call the things of consent, in their reader's language. */
-import { type Language, say } from '../platform/language.ts';
 import type { EventKind, Outcome, State } from './rules.ts';
 import type { Source } from './sources.ts';
-
-export type Words = (key: string, values?: Record<string, string | number>) => string;
-
-/** Speaks one language: `words('preferences.title')`. */
-export const wordsIn =
-  (language: Language): Words =>
-  (key, values) =>
-    say(language, values === undefined ? { key } : { key, values });
 
 export const channelWords: Readonly<Record<string, string>> = {
   email: 'preferences.channel.email',

@@ -4,11 +4,10 @@
  */
 import { randomUUID } from 'node:crypto';
 import { idOfToken, linkToken } from '../accounts/links.ts';
-import { languageOf } from '../accounts/mails.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { enqueueAll, type Task } from '../platform/jobs.ts';
-import { say } from '../platform/language.ts';
+import { languageOf, say } from '../platform/language.ts';
 import type { Mailer } from '../platform/mail.ts';
 import { mayWarn, type sendTextBy } from './texts.ts';
 

@@ -10,6 +10,10 @@ export type Language = 'en' | 'tr' | 'nl' | 'fr';
 
 export const catalogues: Record<Language, Record<string, string>> = { en, tr, nl, fr };
 
+/** The language an account or setting names: `nl` and `nl-BE` alike. One that we do not speak gives English. */
+export const languageOf = (code: string): Language =>
+  (Object.keys(catalogues) as Language[]).find((language) => code.toLowerCase().startsWith(language)) ?? 'en';
+
 const compiled = new Map<string, IntlMessageFormat>();
 
 /** The text of a message. A key that no catalogue has is a defect, and shows itself as the key. */
@@ -25,6 +29,14 @@ export function say(language: Language, { key, values }: Message): string {
   }
   return String(format.format(values));
 }
+
+export type Words = (key: string, values?: Record<string, string | number>) => string;
+
+/** Speaks one language: `words('preferences.title')`. */
+export const wordsIn =
+  (language: Language): Words =>
+  (key, values) =>
+    say(language, values === undefined ? { key } : { key, values });
 
 /**
  * The best of `offered` for an Accept-Language header; nonsense, such as the literal `undefined` that a known client

@@ -1,9 +1,10 @@
 /** Server-rendered pages: an escaping `html` tag, one layout, and the dialect whose errors are pages. They work without script. */
 import { createHash } from 'node:crypto';
+import type { Ctx } from './ctx.ts';
 import type { Failure } from './failure.ts';
-import type { Answer, Dialect, Incoming } from './http.ts';
+import type { Answer, Dialect, Incoming, Request } from './http.ts';
 import { stringifyJson } from './json.ts';
-import { type Language, say } from './language.ts';
+import { chooseLanguage, type Language, languageOf, say } from './language.ts';
 
 /** Markup that is safe to put into a page as it is. */
 export class Markup {
@@ -125,3 +126,28 @@ export const pages: Dialect = {
   },
   stringify: stringifyJson,
 };
+
+/** The fields of a form that was sent. */
+export const fieldsOf = ({ body }: Request<object>): Record<string, unknown> =>
+  (body.value ?? {}) as Record<string, unknown>;
+
+/** `?lang=`, else what the browser asks for, else the account's, else the shop's. */
+export function languageFor(ctx: Ctx, { query, headers }: Incoming, theirs?: string | null): Language {
+  const asked = pages.languages.find((language) => language === query['lang']);
+  const fallback = languageOf(theirs ?? ctx.settings.get('DEFAULT_LANGUAGE'));
+  return asked ?? chooseLanguage(headers['accept-language'], pages.languages, fallback);
+}
+
+/** What forms add to their address, so that their answer speaks the language somebody chose. */
+export const chosen = ({ query }: Incoming): string =>
+  pages.languages.some((language) => language === query['lang']) ? `lang=${String(query['lang'])}` : '';
+
+/** Day and minute as this language writes them. Times are UTC: whose clock the reader lives by is not known. */
+export function time(language: Language, at: Date, withMinutes = false): Markup {
+  const written = new Intl.DateTimeFormat(language === 'en' ? 'en-GB' : language, {
+    dateStyle: 'long',
+    ...(withMinutes ? { timeStyle: 'short' } : {}),
+    timeZone: 'UTC',
+  }).format(at);
+  return html`<time datetime="${at.toISOString()}">${written}${withMinutes ? ' UTC' : ''}</time>`;
+}

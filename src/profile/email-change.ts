@@ -1,14 +1,15 @@
 /** Another e-mail address: it counts once it is proven by a link, and what the old one allowed ends there. */
+
 import { type Account, findByEmail, foldEmail } from '../accounts/accounts.ts';
 import { contactPoints } from '../accounts/contact-points.ts';
 import { endLinks, openLink, sendLink, spendLink } from '../accounts/links.ts';
-import { languageOf } from '../accounts/mails.ts';
 import { comparePassword } from '../accounts/sign-in.ts';
 import { leavePoint } from '../consent/statements.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
 import type { Evidence } from '../platform/evidence.ts';
 import { refuse } from '../platform/failure.ts';
+import { languageOf } from '../platform/language.ts';
 import { announceContactPoint } from '../webhooks/dispatch.ts';
 
 /**

@@ -1,14 +1,13 @@
 /** The page behind the link that brings an old number back. A GET only shows, because programs open links on their own. */
 
-import { chosen, common, languageFor, time } from '../consent/pages/page-parts.ts';
-import { type Words, wordsIn } from '../consent/words.ts';
+import { common } from '../consent/pages/page-parts.ts';
 import { endOf, openUndo, type PhoneUndo } from '../phone/undo.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { evidenceOf } from '../platform/evidence.ts';
 import { Failure } from '../platform/failure.ts';
 import { type Answer, type Incoming, type Route, route } from '../platform/http.ts';
-import type { Language } from '../platform/language.ts';
-import { html, languageLinks, type Markup, page } from '../platform/pages.ts';
+import { type Language, type Words, wordsIn } from '../platform/language.ts';
+import { chosen, html, languageFor, languageLinks, type Markup, page, time } from '../platform/pages.ts';
 import { undoPhoneChange } from './phone-undo.ts';
 
 interface View {

@@ -205,7 +205,7 @@ describe('entries', () => {
     expect(await rowsOf(made.body.id)).toEqual([{ shop_ids: [18], permissions: ['products'], version: 2 }]);
   });
 
-  test('POST without an address that can be one is refused at /email', async () => {
+  test('POST without an address that can be one, or with more than an address, is refused at what is wrong', async () => {
     const before = await kit.rows('select count(*) from entry');
     for (const [body, code] of [
       [{}, 'required'],
@@ -219,6 +219,16 @@ describe('entries', () => {
       expect(reply.status).toBe(422);
       expect(pointers(reply), JSON.stringify(body)).toEqual([['/email', code]]);
     }
+    // Rights sent along would be given to nobody.
+    const rights = { email: 'yeni@example.com', shop_ids: [18], permissions: { products: true } };
+    const reply = await usta('POST', FAMILY, { body: rights });
+    expect([reply.status, pointers(reply)]).toEqual([
+      422,
+      [
+        ['/shop_ids', 'unknown'],
+        ['/permissions', 'unknown'],
+      ],
+    ]);
     expect(await kit.rows('select count(*) from entry')).toEqual(before);
   });
 

@@ -1,12 +1,14 @@
 /** The page that asks whether a yes was meant: one question for all that is open at an address, a yes and a no. */
+
 import type { Ctx } from '../../platform/ctx.ts';
 import { evidenceOf } from '../../platform/evidence.ts';
 import { type Answer, type Incoming, type Route, route } from '../../platform/http.ts';
-import { html, languageLinks, page } from '../../platform/pages.ts';
+import { wordsIn } from '../../platform/language.ts';
+import { chosen, fieldsOf, html, languageFor, languageLinks, page } from '../../platform/pages.ts';
 import { noticeFor, noticesInForce } from '../notices.ts';
-import { channelWords, wordsIn } from '../words.ts';
+import { channelWords } from '../words.ts';
 import { answerRequests, askedFor, type OpenRequest, openRequests } from './confirmations.ts';
-import { chosen, common, fieldsOf, languageFor, linkOf, noticeBlock } from './page-parts.ts';
+import { common, linkOf, noticeBlock } from './page-parts.ts';
 import { masked, noticeTexts, purposeTitle } from './preferences.ts';
 
 async function question(

@@ -3,16 +3,15 @@
  * there, and its link leads to a page with a yes and a no. Also the message that brings a new preference link.
  */
 import type { PointKind } from '../../accounts/contact-points.ts';
-import { languageOf } from '../../accounts/mails.ts';
 import type { Ctx } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
 import type { Evidence } from '../../platform/evidence.ts';
 import { enqueue, type Task } from '../../platform/jobs.ts';
-import type { Language } from '../../platform/language.ts';
+import { type Language, languageOf, type Words, wordsIn } from '../../platform/language.ts';
 import type { Mailer } from '../../platform/mail.ts';
 import { countHit, returnHit } from '../../platform/throttle.ts';
 import { sayAll } from '../statements.ts';
-import { channelWords, type Words, wordsIn } from '../words.ts';
+import { channelWords } from '../words.ts';
 import { accountLink, addressLink, confirmLink, type SignedLink, tokenOf } from './links.ts';
 import { purposeTitle } from './preferences.ts';
 

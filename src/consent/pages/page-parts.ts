@@ -1,39 +1,15 @@
 /** What the pages behind signed links have in common. */
 import { anyone } from '../../accounts/callers.ts';
-import { languageOf } from '../../accounts/mails.ts';
 import type { Ctx } from '../../platform/ctx.ts';
 import { fail } from '../../platform/failure.ts';
-import type { Incoming, Request } from '../../platform/http.ts';
-import { chooseLanguage, type Language } from '../../platform/language.ts';
+import type { Incoming } from '../../platform/http.ts';
+import type { Words } from '../../platform/language.ts';
 import { html, type Markup, pages } from '../../platform/pages.ts';
-import { channelWords, type Words } from '../words.ts';
+import { channelWords } from '../words.ts';
 import { readToken, type SignedLink } from './links.ts';
 import type { NoticeView } from './preferences.ts';
 
 export const common = { dialect: pages, who: anyone, tag: 'Pages', hidden: true, answers: {} } as const;
-export const fieldsOf = ({ body }: Request<object>): Record<string, unknown> =>
-  (body.value ?? {}) as Record<string, unknown>;
-
-/** `?lang=`, else what the browser asks for, else the account's, else the shop's. */
-export function languageFor(ctx: Ctx, { query, headers }: Incoming, theirs?: string | null): Language {
-  const asked = pages.languages.find((language) => language === query['lang']);
-  const fallback = languageOf(theirs ?? ctx.settings.get('DEFAULT_LANGUAGE'));
-  return asked ?? chooseLanguage(headers['accept-language'], pages.languages, fallback);
-}
-
-/** What forms add to their address, so that their answer speaks the language somebody chose. */
-export const chosen = ({ query }: Incoming): string =>
-  pages.languages.some((language) => language === query['lang']) ? `lang=${String(query['lang'])}` : '';
-
-/** Day and minute as this language writes them. Times are UTC: whose clock the reader lives by is not known. */
-export function time(language: Language, at: Date, withMinutes = false): Markup {
-  const written = new Intl.DateTimeFormat(language === 'en' ? 'en-GB' : language, {
-    dateStyle: 'long',
-    ...(withMinutes ? { timeStyle: 'short' } : {}),
-    timeZone: 'UTC',
-  }).format(at);
-  return html`<time datetime="${at.toISOString()}">${written}${withMinutes ? ' UTC' : ''}</time>`;
-}
 
 /** A message with markup in the place of one of its values. */
 export function around(words: Words, key: string, name: string, value: Markup): Markup {

@@ -5,11 +5,11 @@
 import type { Ctx } from '../../platform/ctx.ts';
 import { evidenceOf } from '../../platform/evidence.ts';
 import { type Answer, type Incoming, type Route, route } from '../../platform/http.ts';
-import type { Language } from '../../platform/language.ts';
-import { html, languageLinks, Markup, page } from '../../platform/pages.ts';
-import { channelWords, kindWords, outcomeWords, sourceWords, stateWords, type Words, wordsIn } from '../words.ts';
+import { type Language, type Words, wordsIn } from '../../platform/language.ts';
+import { chosen, fieldsOf, html, languageFor, languageLinks, Markup, page, time } from '../../platform/pages.ts';
+import { channelWords, kindWords, outcomeWords, sourceWords, stateWords } from '../words.ts';
 import { askForLink } from './confirmations.ts';
-import { around, chosen, common, fieldsOf, languageFor, linkOf, newLink, noticeBlock, time } from './page-parts.ts';
+import { around, common, linkOf, newLink, noticeBlock } from './page-parts.ts';
 import {
   type ChannelView,
   HISTORY,

@@ -1,12 +1,14 @@
 /** The page behind an unsubscribe link, and the one-click POST of mail programs (RFC 8058). It withdraws and does nothing else. */
+
 import type { Ctx } from '../../platform/ctx.ts';
 import { evidenceOf } from '../../platform/evidence.ts';
 import { type Answer, type Incoming, type Route, route } from '../../platform/http.ts';
-import { html, languageLinks, page } from '../../platform/pages.ts';
+import { wordsIn } from '../../platform/language.ts';
+import { chosen, html, languageFor, languageLinks, page } from '../../platform/pages.ts';
 import { sayOne } from '../statements.ts';
-import { channelWords, wordsIn } from '../words.ts';
+import { channelWords } from '../words.ts';
 import type { UnsubscribeLink } from './links.ts';
-import { chosen, common, languageFor, linkOf, newLink } from './page-parts.ts';
+import { common, linkOf, newLink } from './page-parts.ts';
 import { purposeTitle } from './preferences.ts';
 
 const unsubscribePage = (ctx: Ctx, request: Incoming, link: UnsubscribeLink, done: boolean): Answer => {

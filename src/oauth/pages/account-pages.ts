@@ -1,11 +1,11 @@
 /** `/account`: who is signed in, the second factor, and every sign-in of the account with a button that ends it. */
+
 import { gone } from '../../accounts/routes.ts';
 import { recoveryCodesLeft } from '../../accounts/second-factor.ts';
 import { endSessions, type OwnSession, ownSessions, type SignedIn } from '../../accounts/sessions.ts';
-import { time } from '../../consent/pages/page-parts.ts';
-import type { Words } from '../../consent/words.ts';
 import { type Route, route } from '../../platform/http.ts';
-import { html, type Markup } from '../../platform/pages.ts';
+import type { Words } from '../../platform/language.ts';
+import { html, type Markup, time } from '../../platform/pages.ts';
 import { agentOf } from './agents.ts';
 import { addressIn, atHome, common, readForm, seeOther, signedInPage, type View, viewOf } from './page-parts.ts';
 

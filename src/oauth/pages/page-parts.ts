@@ -2,13 +2,21 @@
 import { type Anyone, visitor } from '../../accounts/callers.ts';
 import { csrfForm, guardForm } from '../../accounts/csrf.ts';
 import type { SignedIn } from '../../accounts/sessions.ts';
-import { chosen, fieldsOf, languageFor } from '../../consent/pages/page-parts.ts';
-import { type Words, wordsIn } from '../../consent/words.ts';
 import type { Ctx } from '../../platform/ctx.ts';
 import type { Failure } from '../../platform/failure.ts';
 import type { Answer, Incoming, Request } from '../../platform/http.ts';
-import { type Language, say } from '../../platform/language.ts';
-import { html, languageLinks, type Markup, page, pages, policy } from '../../platform/pages.ts';
+import { type Language, say, type Words, wordsIn } from '../../platform/language.ts';
+import {
+  chosen,
+  fieldsOf,
+  html,
+  languageFor,
+  languageLinks,
+  type Markup,
+  page,
+  pages,
+  policy,
+} from '../../platform/pages.ts';
 import { mayRedirectTo, sourceOf } from '../redirects.ts';
 
 export const common = { dialect: pages, who: visitor, tag: 'Pages', hidden: true, answers: {} } as const;

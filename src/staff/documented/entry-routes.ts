@@ -1,14 +1,13 @@
-/** BakerOnline's company permissions (v1.9.0), and the calls around them. Success is 200 always. */
+/** BakerOnline's company permissions (v1.9.0): entries as those who manage them see them. Success is 200 always. */
 import Type from 'typebox';
-import { bearer, type Customer } from '../accounts/callers.ts';
-import { bakerOnline, readTexts } from '../platform/baker.ts';
-import type { Ctx } from '../platform/ctx.ts';
-import { email as emailKind } from '../platform/drf.ts';
-import { Failure, refuse } from '../platform/failure.ts';
-import { type Answer, empty, ifMatch, ok, type Request, type Route, route } from '../platform/http.ts';
-import { checkSchema, pathId, problems } from '../platform/problem.ts';
-import { companiesOf, companyOf, shopsOf } from './companies/companies.ts';
-import type { AskedChange, Wish } from './entries/changes.ts';
+import { bearer, type Customer } from '../../accounts/callers.ts';
+import { bakerOnline, readTexts } from '../../platform/baker.ts';
+import type { Ctx } from '../../platform/ctx.ts';
+import { email as emailKind } from '../../platform/drf.ts';
+import { Failure, refuse } from '../../platform/failure.ts';
+import { type Answer, empty, ifMatch, ok, type Request, type Route, route } from '../../platform/http.ts';
+import { checkSchema, pathId, problems } from '../../platform/problem.ts';
+import type { AskedChange, Wish } from '../entries/changes.ts';
 import {
   type Asked,
   changeEntry,
@@ -16,21 +15,15 @@ import {
   entryTag,
   listEntries,
   type Outcome,
-  ownEntries,
   previewEntry,
   readEntry,
-} from './entries/entries.ts';
-import { DRY_RUN, previewOf } from './entries/preview.ts';
-import { unevenKeys } from './entries/rights.ts';
-import type { EntryView } from './entries/state.ts';
-import { ownKeys, permissionKeys } from './permissions.ts';
-import { authorOf, callerOf } from './requests.ts';
-
-const booleans = (keys: readonly string[]): object => ({
-  type: 'object',
-  required: keys,
-  properties: Object.fromEntries(keys.map((key) => [key, { type: 'boolean' }])),
-});
+} from '../entries/entries.ts';
+import { DRY_RUN, previewOf } from '../entries/preview.ts';
+import { unevenKeys } from '../entries/rights.ts';
+import type { EntryView } from '../entries/state.ts';
+import { permissionKeys } from '../permissions.ts';
+import { authorOf, callerOf } from '../requests.ts';
+import { booleans } from './company-routes.ts';
 
 const userPermission = {
   title: 'UserPermission',
@@ -112,23 +105,12 @@ function readChange({ body }: Request<object>): AskedChange {
 }
 
 const text = Type.String({ minLength: 1, maxLength: 512 });
-const withEmail = Type.Object({ email: text });
+/** Rights that a client sends along would be given to nobody: better refused than lost. */
+const withEmail = Type.Object({ email: text }, { additionalProperties: false });
 
 const family = '/company/companies/{id}/permissions/users';
 const common = { dialect: bakerOnline, who: bearer, tag: 'Company permissions' } as const;
 const entryAnswer = { 200: { description: 'The entry', schema: userPermission, example } };
-const companySchema = {
-  title: 'Company',
-  type: 'object',
-  required: ['id', 'name', 'active'],
-  properties: {
-    id: { type: 'integer' },
-    name: { type: 'object', additionalProperties: { type: 'string' } },
-    active: { type: 'boolean' },
-  },
-};
-const companyExample = { id: 15, name: { en: 'Usta Bakery', nl: 'Bakkerij Usta' }, active: true };
-
 /** The answer that shows one entry. Where its shops differ, which the documented shape cannot say, a header does. */
 function showOne(entry: EntryView): Answer {
   const uneven = unevenKeys(entry);
@@ -170,7 +152,7 @@ function asked(ctx: Ctx, request: Request<Customer>, wish: Wish): Asked {
   };
 }
 
-export const staffRoutes: readonly Route[] = [
+export const documentedEntryRoutes: readonly Route[] = [
   route({
     ...common,
     method: 'GET',
@@ -201,6 +183,7 @@ export const staffRoutes: readonly Route[] = [
         title: 'UserPermissionCreate',
         type: 'object',
         required: ['email'],
+        additionalProperties: false,
         properties: { email: { type: 'string', format: 'email' } },
       },
       example: { email: 'cirak@example.com' },
@@ -285,115 +268,6 @@ export const staffRoutes: readonly Route[] = [
       if (request.dryRun) return ok(preview(await previewEntry(ctx, removal), true));
       await changeEntry(ctx, removal);
       return empty(200);
-    },
-  }),
-  route({
-    ...common,
-    tag: 'Companies',
-    method: 'GET',
-    path: '/company/companies',
-    operationId: 'listCompanies',
-    summary: 'Companies of the signed-in account',
-    answers: {
-      200: { description: 'Companies', schema: { type: 'array', items: companySchema }, example: [companyExample] },
-      ...problems(400, 401),
-    },
-    run: async (ctx, request) => ok(await companiesOf(ctx, request.actor.account.id)),
-  }),
-  route({
-    ...common,
-    tag: 'Companies',
-    method: 'GET',
-    path: '/company/companies/{id}',
-    operationId: 'readCompany',
-    summary: 'One company',
-    answers: {
-      200: { description: 'The company', schema: companySchema, example: companyExample },
-      ...problems(400, 401, 404),
-    },
-    run: async (ctx, request) => ok(await companyOf(ctx, request.actor.account.id, pathId(request.params, 'id'))),
-  }),
-  route({
-    ...common,
-    tag: 'Companies',
-    method: 'GET',
-    path: '/company/companies/{id}/shops',
-    operationId: 'listShops',
-    summary: 'Shops of a company the account has access to',
-    answers: {
-      200: {
-        description: 'Shops',
-        schema: { type: 'array', items: { ...companySchema, title: 'Shop' } },
-        example: [{ id: 11, name: { en: 'Moda' }, active: true }],
-      },
-      ...problems(400, 401, 404),
-    },
-    run: async (ctx, request) => ok(await shopsOf(ctx, request.actor.account.id, pathId(request.params, 'id'))),
-  }),
-  route({
-    ...common,
-    tag: 'Companies',
-    method: 'GET',
-    path: '/user',
-    operationId: 'readUser',
-    summary: 'The signed-in account, with its own rights when asked for',
-    query: {
-      include: { description: '`company_permissions` adds the account’s own entries', schema: { type: 'string' } },
-    },
-    answers: {
-      200: {
-        description: 'The account',
-        schema: {
-          title: 'User',
-          type: 'object',
-          required: ['firstname', 'lastname', 'email', 'telephone', 'id'],
-          properties: {
-            firstname: { type: 'string' },
-            lastname: { type: 'string' },
-            email: { type: 'string' },
-            telephone: { type: ['string', 'null'] },
-            id: { type: 'integer' },
-            company_permissions: {
-              type: 'array',
-              items: {
-                title: 'UserCompanyPermission',
-                type: 'object',
-                required: ['shop_ids', 'permissions', 'id', 'company_id'],
-                properties: {
-                  shop_ids: { type: 'array', items: { type: 'integer' } },
-                  permissions: booleans(ownKeys),
-                  id: { type: 'integer' },
-                  company_id: { type: 'integer' },
-                },
-              },
-            },
-          },
-        },
-        example: { firstname: 'Çırak', lastname: 'Demir', email: 'cirak@example.com', telephone: null, id: 1043 },
-      },
-      ...problems(400, 401),
-    },
-    async run(ctx, { actor: { account }, query }): Promise<Answer> {
-      const include = [query['include'] ?? []].flat().flatMap((names) => names.split(','));
-      return ok({
-        firstname: account.first_name,
-        lastname: account.last_name,
-        email: account.email,
-        telephone: account.phone,
-        id: account.id,
-        ...(include.includes('company_permissions')
-          ? {
-              company_permissions: (await ownEntries(ctx, account.id)).map(
-                ({ shop_ids, permissions, id, company }) => ({
-                  shop_ids,
-                  permissions: Object.fromEntries(ownKeys.map((key) => [key, permissions.includes(key)])),
-                  id,
-                  company_id: company,
-                }),
-              ),
-            }
-          : {}),
-      });
     },
   }),
 ];
