@@ -10,6 +10,7 @@ import { openDatabase } from '../src/platform/db.ts';
 import { deriveKeys } from '../src/platform/keys.ts';
 import { createLog } from '../src/platform/log.ts';
 import { openSettings } from '../src/platform/settings.ts';
+import { sealHistory } from '../src/staff/history/seals.ts';
 
 const log = createLog('info');
 const database = openDatabase({ connection: process.env['DATABASE_URL']!, max: process.env['ONE_BY_ONE'] ? 32 : 10 });
@@ -34,7 +35,9 @@ const sealing = (async () => {
   while (!stopped) {
     await new Promise((done) => setTimeout(done, 500));
     // The sealer of the batched server is the one that counts; the other stands aside.
-    if (!process.env['ONE_BY_ONE']) await seal({ ...ctx, db: database });
+    if (process.env['ONE_BY_ONE']) continue;
+    await seal({ ...ctx, db: database });
+    await sealHistory({ ...ctx, db: database });
   }
 })();
 process.once('SIGTERM', () => {

@@ -7,6 +7,8 @@ import { sendMail } from './accounts/mails.ts';
 import { accountRoutes } from './accounts/routes.ts';
 import { tellSecondFactor } from './accounts/second-factor-mails.ts';
 import { sweepSessions } from './accounts/sessions.ts';
+import { accountsRoutes } from './admin/account-routes.ts';
+import { operatorEventRoutes } from './admin/operator-event-routes.ts';
 import { adminRoutes } from './admin/routes.ts';
 import { sweepBaskets } from './consent/baskets.ts';
 import { decisionRoutes } from './consent/decision-routes.ts';
@@ -70,6 +72,7 @@ import { documentedEntryRoutes } from './staff/documented/entry-routes.ts';
 import { sweepRights } from './staff/entries/entries.ts';
 import { pairRoutes } from './staff/entries/pair-routes.ts';
 import { historyRoutes } from './staff/history/routes.ts';
+import { publishHistoryHead } from './staff/history/seals.ts';
 import { statusRoutes } from './status.ts';
 import { deliverWebhook } from './webhooks/delivery.ts';
 import { sweepWebhooks } from './webhooks/messages.ts';
@@ -97,6 +100,8 @@ export const apiRoutes: readonly Route[] = [
   ...passwordRoutes,
   ...clientRoutes,
   ...adminRoutes,
+  ...accountsRoutes,
+  ...operatorEventRoutes,
   ...privacyRoutes,
   ...smsRoutes,
   ...loyaltyRoutes,
@@ -168,6 +173,7 @@ const sweep: Task = async (ctx) => {
   await sweepKeys(ctx);
   await expireConsents(ctx);
   await publishHead(ctx);
+  await publishHistoryHead(ctx);
 };
 
 /**

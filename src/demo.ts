@@ -14,6 +14,7 @@ import { changeProfile } from './profile/profile.ts';
 import { register } from './profile/registration.ts';
 import { createCompany } from './staff/companies/companies.ts';
 import { giveEntry } from './staff/entries/pairs.ts';
+import { sealWholeHistory } from './staff/history/seals.ts';
 
 const PASSWORD = 'demo-assent-2026';
 const API_KEY = 'assent_demo_key_2026';
@@ -108,6 +109,7 @@ export async function seedDemo(ctx: Ctx, say: (line: string) => void): Promise<v
     await seedBaskets(tx);
   });
   await sealAll(ctx);
+  await sealWholeHistory(ctx);
 }
 
 /** What people of the demo shop saw when they ticked. */

@@ -155,12 +155,13 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
       const ledger = await verifyLedger(ctx);
       if (ledger.fault === undefined) good('ledger', `${ledger.lines} lines in ${ledger.seals} seals hold`);
       else bad('ledger', ledger.fault, 'Compare with a backup or a head you kept: somebody changed the past.');
-      const { faults, lines } = await verifyHistory(ctx);
-      if (faults.length === 0) good('history', `${lines} lines hold, and the rights of colleagues are what they say`);
+      const { faults, lines, seals } = await verifyHistory(ctx);
+      if (faults.length === 0)
+        good('history', `${lines} lines and ${seals} seals hold, and the rights of colleagues are what they say`);
       else
         bad(
           'history',
-          `company ${faults[0]!.company}: ${faults[0]!.what}`,
+          `${faults[0]!.company === null ? '' : `company ${faults[0]!.company}: `}${faults[0]!.what}`,
           'All of it: npm run assent -- staff verify. Compare with a backup: somebody changed rights past the service.',
         );
       findings.push({ name: 'guard', ...guardFinding(await ledgerGuard(db)) });

@@ -37,6 +37,8 @@ export const errors = {
   own_entry: { status: 403 },
   owner_entry: { status: 403 },
   last_manager: { status: 409 },
+  own_account: { status: 409 },
+  last_operator: { status: 409 },
   unprocessable: { status: 422 },
   changed_since: { status: 409 },
   conflict: { status: 409 },

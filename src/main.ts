@@ -2,6 +2,7 @@
 /** The commands. Progress and words go to stderr, data to stdout. */
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
+import { accountCommands } from './admin/commands.ts';
 import { apiDocument } from './app.ts';
 import { type Config, ConfigError, configRows, readConfig } from './config.ts';
 import { verifyLedger } from './consent/ledger/audit.ts';
@@ -12,13 +13,13 @@ import { type Installation, openInstallation } from './installation.ts';
 import { loyaltyCommands } from './loyalty/commands.ts';
 import { reconcileCommand } from './loyalty/reconcile-command.ts';
 import { clientCommands } from './oauth/commands.ts';
-import { CommandError, createApiKey, createOperator, resetSecondFactor } from './operators.ts';
+import { createApiKey, createOperator, resetSecondFactor } from './operators.ts';
 import { budgetCommand } from './phone/budget-command.ts';
 import { testCommand } from './phone/test-command.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { EngineError } from './platform/engine/engine.ts';
-import { Failure } from './platform/failure.ts';
+import { CommandError, Failure } from './platform/failure.ts';
 import { stringifyJson } from './platform/json.ts';
 import { say as text } from './platform/language.ts';
 import { createLog } from './platform/log.ts';
@@ -229,6 +230,8 @@ key
   .action((name: string, { scopes }: { scopes: string[] }) =>
     withInstallation(async ({ ctx }) => print(await createApiKey(ctx, name, scopes))),
   );
+
+accountCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
 
 clientCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
 

@@ -14,6 +14,7 @@ import { startEngine } from './platform/engine/engine.ts';
 import { startWorker } from './platform/jobs.ts';
 import { createMailer } from './platform/mail.ts';
 import { changeSetting } from './platform/settings.ts';
+import { sealHistory, sealWholeHistory } from './staff/history/seals.ts';
 import { dispatchWebhooks } from './webhooks/dispatch.ts';
 
 export interface Service {
@@ -207,6 +208,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
       500,
       async () => {
         await seal(ctx);
+        await sealHistory(ctx);
         await dispatchWebhooks(ctx);
       },
       log,
@@ -218,6 +220,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
       await Promise.all([stopSealing(), stopLoyalty()]);
       await Promise.all(workers.map((each) => each.stop()));
       await sealAll(ctx);
+      await sealWholeHistory(ctx);
     });
     for (const { tasks: names, ...crew } of Object.values(crews))
       workers.push(await startWorker(ctx, connection, tasksOf(names), [], crew));

@@ -7,6 +7,7 @@ import Type from 'typebox';
 import { loyaltyConnectors } from './loyalty/connectors/catalogue.ts';
 import { smsProviders } from './phone/providers/catalogue.ts';
 import { oidcIssuer } from './settings/issuer.ts';
+import { originProblem } from './settings/origins.ts';
 import { choice, row, type SettingRow, seconds } from './settings/row.ts';
 import { type Permission, permissionKeys } from './staff/permissions.ts';
 
@@ -87,6 +88,13 @@ export const settings = {
       maxItems: 200,
     }),
     fallback: [] as string[],
+  }),
+  ALLOWED_ORIGINS: row({
+    description:
+      'Origins whose pages may call the API with a token and read its answers (CORS), e.g. https://back-office.example; http only for localhost, 127.0.0.1 and [::1]. Cookies never come along.',
+    schema: Type.Array(Type.String({ maxLength: 300 }), { uniqueItems: true, maxItems: 200 }),
+    fallback: [] as string[],
+    entryProblem: originProblem,
   }),
   THROTTLING_SETTINGS: row({
     description:

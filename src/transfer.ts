@@ -14,8 +14,8 @@ import {
   writeHeader,
   writeRecords,
 } from './consent/transfer/records.ts';
-import { CommandError } from './operators.ts';
 import type { Ctx } from './platform/ctx.ts';
+import { CommandError } from './platform/failure.ts';
 import { randomKey } from './platform/keys.ts';
 
 export interface Terminal {

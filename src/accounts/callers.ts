@@ -28,6 +28,8 @@ export const apiScopes = [
   'baskets',
   'privacy',
   'accounts',
+  'manage_accounts',
+  'operator_events',
   'companies',
   'webhooks',
   'clients',

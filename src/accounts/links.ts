@@ -42,7 +42,7 @@ const MAILS = { count: 5, duration: 3600 };
 
 /**
  * Makes a link and the job that mails it, in the caller's transaction. An older unused link of the same purpose ends; one
- * of the last minute, for the same address, stays and nothing is mailed.
+ * of the last minute, for the same address, stays and nothing is mailed. An account that is switched off gets none.
  * @param seconds life of the link
  * @param unsent makes the link and counts it, but mails nothing: nobody can ever open it
  * @throws throttled when the address was mailed five times within the hour; a reset is passed over in silence instead
@@ -67,13 +67,15 @@ export async function sendLink(
     const tx = { ...ctx, db };
     // Locked: of two requests at once the second sees the first one's link.
     const account = await db.one<{ email_key: string }>(
-      sql`select email_key from account where id = ${link.account} for no key update`,
+      sql`select email_key from account where id = ${link.account} and is_active for no key update`,
     );
+    // Switched off meanwhile: its links have ended, and no new one may wait for the day it is switched on.
+    if (account === undefined) return;
     const recent = await db.rows<{ new_email: string | null }>(sql`
       select new_email from mail_link
        where account = ${link.account} and purpose = ${link.purpose} and used_at is null and expires_at > ${now}
          and created_at > ${new Date(now.getTime() - REPEAT_MILLISECONDS)}`);
-    const address = link.newEmail === undefined ? account!.email_key : foldEmail(link.newEmail);
+    const address = link.newEmail === undefined ? account.email_key : foldEmail(link.newEmail);
     if (recent.some(({ new_email }) => new_email === null || foldEmail(new_email) === address)) return;
     // A counter for each purpose: shared, a reset's silence could be read from the answer to a change of address.
     const counts = [await countHit(tx, `mail-${link.purpose}`, address, MAILS)];

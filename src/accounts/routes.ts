@@ -9,11 +9,13 @@ import { throttle } from '../platform/throttle.ts';
 import { foldEmail } from './accounts.ts';
 import { anyone, customer, guest } from './callers.ts';
 import { csrfCookie, csrfPair } from './csrf.ts';
+import { deviceCookie, knownDevice } from './known-devices.ts';
 import { forgetReadCookie, READ_COOKIE } from './read-cookie.ts';
 import { closeFamily } from './sessions.ts';
 import {
   changePassword,
   checkCredentials,
+  type Opened,
   type Proof,
   requestReset,
   resetPassword,
@@ -41,16 +43,26 @@ export const keySchema = object({ key: text, redirect_url: textOrNull }, 'Key');
 export const detailSchema = object({ detail: text }, 'Detail');
 const common = { dialect: akinon, tag: 'Sign-in' } as const;
 
-/** The cookies of a new sign-in, for session and CSRF, both new. @param key of the session */
-export function sessionCookies(ctx: Ctx, incoming: Incoming, key: string): string[] {
+/** The cookies of a new sign-in: for session and CSRF, both new, and the one by which the browser is known from now on. */
+export function sessionCookies(ctx: Ctx, incoming: Incoming, { cookie, holder }: Omit<Opened, 'token'>): string[] {
   const age = ctx.settings.get('SESSION_AGE');
   const secure = incoming.secure ? '; Secure' : '';
   const expires = new Date(ctx.clock.now().getTime() + age * 1000).toUTCString();
   return [
-    `${ctx.settings.get('SESSION_COOKIE_NAME')}=${key}; expires=${expires}; HttpOnly; Max-Age=${age}; Path=/; SameSite=Lax${secure}`,
+    `${ctx.settings.get('SESSION_COOKIE_NAME')}=${cookie}; expires=${expires}; HttpOnly; Max-Age=${age}; Path=/; SameSite=Lax${secure}`,
     csrfCookie(csrfPair(undefined).cookie, incoming.secure),
     ...(incoming.cookies[READ_COOKIE] === undefined ? [] : [forgetReadCookie]),
+    ...deviceCookie(ctx, incoming, holder),
   ];
+}
+
+/**
+ * Counts a sign-in by address as well, so that many clients together guess no faster than one; of a browser known to the
+ * account by that browser, because many clients together are no reason to keep it out.
+ * @throws throttled
+ */
+export async function throttleSignIn(ctx: Ctx, email: string, device: string | undefined): Promise<void> {
+  await throttle(ctx, 'login', device === undefined ? `email:${foldEmail(email)}` : `device:${device}`);
 }
 
 /**
@@ -59,11 +71,11 @@ export function sessionCookies(ctx: Ctx, incoming: Incoming, key: string): strin
  */
 export async function signedInAnswer(ctx: Ctx, incoming: Incoming, proof: Proof, status: number): Promise<Answer> {
   const agent = incoming.headers['user-agent'];
-  const { cookie, token } = await signInBy(ctx, proof, (tx) => startSession(tx, proof.id, agent));
+  const opened = await signInBy(ctx, proof, (tx) => startSession(tx, proof.id, agent));
   return {
     status,
-    body: { key: token, redirect_url: null },
-    headers: { 'set-cookie': sessionCookies(ctx, incoming, cookie) },
+    body: { key: opened.token, redirect_url: null },
+    headers: { 'set-cookie': sessionCookies(ctx, incoming, opened) },
   };
 }
 
@@ -129,10 +141,10 @@ export const accountRoutes: readonly Route[] = [
         { name: 'otp', kind: otp, nullable: true },
       ]);
       const address = values['email'] as string;
-      // Counted by address as well, so that many clients together guess no faster than one.
-      await throttle(ctx, 'login', `email:${foldEmail(address)}`);
+      const device = await knownDevice(ctx, request, address);
+      await throttleSignIn(ctx, address, device);
       const code = (values['otp'] as string | null | undefined) ?? undefined;
-      const proof = await checkCredentials(ctx, address, values['password'] as string, code);
+      const proof = await checkCredentials(ctx, address, values['password'] as string, { code, device });
       const answer = await signedInAnswer(ctx, request, proof, 200);
       // A new sign-in never continues an old one: its key is new, and the old session of this browser ends.
       if (request.actor.signedIn !== undefined) await closeFamily(ctx, request.actor.signedIn.family);
@@ -245,8 +257,10 @@ export const accountRoutes: readonly Route[] = [
     },
     async run(ctx, request) {
       const { next, token } = readPasswords(request.body, false);
-      await resetPassword(ctx, token!, next, 'new_password2');
-      return ok({ detail: 'Password has been reset with the new password.' });
+      const holder = await resetPassword(ctx, token!, next, 'new_password2');
+      // Known already, so that strangers who go on guessing do not keep them from signing in with it.
+      const cookies = deviceCookie(ctx, request, holder);
+      return ok({ detail: 'Password has been reset with the new password.' }, { 'set-cookie': cookies });
     },
   }),
 ];

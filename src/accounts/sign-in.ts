@@ -4,13 +4,17 @@ import { sql } from '../platform/db.ts';
 import { fail, refuse } from '../platform/failure.ts';
 import { countHit, forgetHits, returnHit, throttled } from '../platform/throttle.ts';
 import { findByEmail, foldEmail } from './accounts.ts';
+import type { Holder } from './known-devices.ts';
 import { endLinks, openLink, sendLink, spendLink } from './links.ts';
 import { hashPassword, passwordComplaints, verifyPassword } from './passwords.ts';
 import { failCode, takeCode } from './second-factor.ts';
 import { closeOthers, openSession } from './sessions.ts';
 
-/** Wrong passwords for one address, whichever door they came through and whoever tried. */
-const FAILED = { count: 100, duration: 3600 };
+/** Wrong passwords for one address, whichever door they came through and whoever tried, but for browsers known to it. */
+const FAILED = { name: 'failed-sign-in', count: 100, duration: 3600 };
+
+/** Wrong passwords of one known browser: what somebody gets who steals its cookie. */
+const FAILED_ON_DEVICE = { name: 'failed-on-device', count: 20, duration: 3600 };
 
 /** Wrong passwords of whoever is signed in, each account by itself: nobody from outside can fill this one. */
 const WRONG = { count: 20, duration: 3600 };
@@ -29,11 +33,17 @@ export interface Proof {
  * switched-off accounts get the same answer in the same time; only a right password hears of the code. Hand the proof to
  * `signInBy`: the password may change while it is being compared.
  * @param code of the authenticator app, or a recovery code; without a second factor it is not looked at
+ * @param device by `knownDevice`, where a browser asks
  * @throws invalid_credentials, second_factor_needed, second_factor_wrong; throttled after too many wrong passwords for the
- *   address or codes for the account
+ *   address, or of the device, or codes for the account
  */
-export async function checkCredentials(ctx: Ctx, email: string, password: string, code?: string): Promise<Proof> {
-  const proof = await checkPassword(ctx, email, password);
+export async function checkCredentials(
+  ctx: Ctx,
+  email: string,
+  password: string,
+  { code, device }: { code?: string | undefined; device?: string | undefined } = {},
+): Promise<Proof> {
+  const proof = await checkPassword(ctx, email, password, device);
   if (!proof.owes) return proof;
   if (code === undefined || code.trim() === '') failCode('second_factor_needed');
   await takeCode(ctx, proof.id, code);
@@ -42,15 +52,24 @@ export async function checkCredentials(ctx: Ctx, email: string, password: string
 
 /**
  * The first half of `checkCredentials`. A hash of another system is replaced by ours on the way.
+ * @param device by `knownDevice`: it is counted instead of the address
  * @returns a proof that signs nobody in while a second factor is owed
  * @throws invalid_credentials; throttled
  */
-export async function checkPassword(ctx: Ctx, email: string, password: string): Promise<Proof & { owes: boolean }> {
+export async function checkPassword(
+  ctx: Ctx,
+  email: string,
+  password: string,
+  device?: string,
+): Promise<Proof & { owes: boolean }> {
+  const [limit, caller] = device === undefined ? [FAILED, foldEmail(email)] : [FAILED_ON_DEVICE, device];
   // Counted before it is compared, so that guesses made all at once are no more than guesses made in turn.
-  const { over, resetSeconds } = await countHit(ctx, 'failed-sign-in', foldEmail(email), FAILED);
+  const { over, resetSeconds } = await countHit(ctx, limit.name, caller, limit);
   if (over) throw throttled(resetSeconds);
   const proof = await prove(ctx, email, password);
-  await forgetHits(ctx, 'failed-sign-in', foldEmail(email));
+  // Of a device its own only: whoever has a copy of the cookie gets no new guesses by the sign-ins of its owner.
+  if (device === undefined) await forgetHits(ctx, limit.name, caller);
+  else await returnHit(ctx, limit.name, caller);
   return proof;
 }
 
@@ -105,16 +124,23 @@ export function signInBy<T>(ctx: Ctx, { id, hash, secondFactor }: Proof, work: (
   });
 }
 
-/** A new sign-in of a browser: the session's cookie, and a Token for clients of the Akinon dialect without cookies. */
-export async function startSession(
-  ctx: Ctx,
-  account: number,
-  userAgent: string | undefined,
-): Promise<{ cookie: string; token: string }> {
+/** What the answer to a new sign-in of a browser is made of. */
+export interface Opened {
+  /** Key of the session. */
+  readonly cookie: string;
+  /** For clients of the Akinon dialect without cookies. */
+  readonly token: string;
+  /** Whom the browser is known to from now on. */
+  readonly holder: Holder;
+}
+
+/** A new sign-in of a browser; in the transaction of `signInBy`. */
+export async function startSession(ctx: Ctx, account: number, userAgent: string | undefined): Promise<Opened> {
   const seconds = ctx.settings.get('SESSION_AGE');
   const keys = await openSession(ctx, account, { cookie: { seconds }, token: { seconds } }, { userAgent });
-  await ctx.db.run(sql`update account set last_login = ${ctx.clock.now()} where id = ${account}`);
-  return keys;
+  const holder = await ctx.db.one<Holder>(sql`
+    update account set last_login = ${ctx.clock.now()} where id = ${account} returning id, password`);
+  return { ...keys, holder: holder! };
 }
 
 /**
@@ -170,20 +196,25 @@ export async function requestReset(ctx: Ctx, email: string): Promise<void> {
 
 /**
  * Sets a password by a mailed link: a reset, or the acceptance of an invitation. Proves the address, as the link came
- * by it.
+ * by it, and so ends the count of wrong passwords for it.
+ * @returns whom the browser that had the link may be known to
  * @throws invalid on `token`: forged, used or over; on `field`: password not good enough
  */
-export async function resetPassword(ctx: Ctx, token: string, next: string, field: string): Promise<void> {
+export async function resetPassword(ctx: Ctx, token: string, next: string, field: string): Promise<Holder> {
   const link = await openLink(ctx, token);
   if (link === undefined || link.purpose === 'email_change') refuse({ path: ['token'], key: 'link.invalid' });
   const complaints = passwordComplaints(ctx, field, next);
   if (complaints.length > 0) refuse(...complaints);
   const hash = await hashPassword(next);
-  await transaction(ctx, async (tx) => {
+  const address = await transaction(ctx, async (tx) => {
     if (!(await spendLink(tx, link))) refuse({ path: ['token'], key: 'link.invalid' });
-    await tx.db.run(sql`
-      update account set password = ${hash}, email_verified_at = coalesce(email_verified_at, ${ctx.clock.now()}) where id = ${link.account}`);
+    const account = await tx.db.one<{ email_key: string }>(sql`
+      update account set password = ${hash}, email_verified_at = coalesce(email_verified_at, ${ctx.clock.now()}) where id = ${link.account}
+      returning email_key`);
     await closeOthers(tx, link.account);
     await endLinks(tx, link.account);
+    return account!.email_key;
   });
+  await forgetHits(ctx, FAILED.name, address);
+  return { id: link.account, password: hash };
 }

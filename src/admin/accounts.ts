@@ -59,16 +59,28 @@ export async function findAccounts(
   return { items, next: rows.length > limit ? String(items.at(-1)!.id) : null };
 }
 
-/** One account, and how it stands with the loyalty provider; undefined when there is none of that id. */
-export async function readAccount(
-  ctx: Ctx,
-  id: number,
-): Promise<(AccountView & { loyalty: LoyaltyStanding | null }) | undefined> {
-  const row = await ctx.db.one<Row>(sql`
+/** An account as it is shown by itself. */
+export interface AccountInFull extends AccountView {
+  readonly second_factor: boolean;
+  /** How many outside identities are linked to it. */
+  readonly identities: number;
+  readonly loyalty: LoyaltyStanding | null;
+}
+
+/** One account, how it is signed in to, and how it stands with the loyalty provider; undefined when there is none of that id. */
+export async function readAccount(ctx: Ctx, id: number): Promise<AccountInFull | undefined> {
+  const row = await ctx.db.one<Row & Pick<AccountInFull, 'second_factor' | 'identities'>>(sql`
     select a.id, a.email, a.first_name, a.last_name, a.phone_e164 as phone, a.is_active, a.is_operator, a.password is null as invited,
-           a.date_joined,
+           a.date_joined, a.second_factor,
+           (select count(*)::int from outside_identity o where o.account = a.id) as identities,
            (select string_agg(s.channel || '=' || s.state || ':' || right(s.event::text, 7), ',') from consent_state s
              where s.contact_point in (a.email_point, a.phone_point) and s.purpose = 'marketing') as consents
       from account a where a.id = ${id}`);
-  return row === undefined ? undefined : { ...view(row), loyalty: await loyaltyStanding(ctx, id) };
+  if (row === undefined) return undefined;
+  const { second_factor, identities } = row;
+  return { ...view(row), second_factor, identities, loyalty: await loyaltyStanding(ctx, id) };
 }
+
+/** Whether there is an account of this id. */
+export const accountExists = async (ctx: Ctx, id: number): Promise<boolean> =>
+  (await ctx.db.one(sql`select from account where id = ${id}`)) !== undefined;

@@ -1,15 +1,12 @@
-/** What operators do over HTTP: settings, the messages of the console providers, accounts. */
+/** What operators do over HTTP: settings, and the messages of the console providers. */
 import Type from 'typebox';
 import { operator } from '../accounts/callers.ts';
-import { channels } from '../consent/channels.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
-import { fail } from '../platform/failure.ts';
 import { ok, type Route, route } from '../platform/http.ts';
-import { checkSchema, own, pathId, problems, queryInteger, queryText } from '../platform/problem.ts';
-import { flag, flagOrNull, integer, object, page, text, textOrNull, time, timeOrNull } from '../platform/schema.ts';
+import { checkSchema, own, problems } from '../platform/problem.ts';
+import { object, page, text, time } from '../platform/schema.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from '../platform/settings.ts';
-import { findAccounts, readAccount } from './accounts.ts';
 
 const settingSchema = {
   title: 'Setting',
@@ -35,55 +32,7 @@ const settingExample = {
 
 const newValue = Type.Object({ value: Type.Unknown() }, { additionalProperties: false });
 
-const accountProperties = {
-  id: integer,
-  email: text,
-  first_name: text,
-  last_name: text,
-  phone: textOrNull,
-  is_active: flag,
-  is_operator: flag,
-  invited: flag,
-  date_joined: time,
-  consents: object(Object.fromEntries(channels.map(({ flag: name }) => [name, flagOrNull]))),
-};
-const accountSchema = object(accountProperties, 'Account');
-const accountInFullSchema = object(
-  {
-    ...accountProperties,
-    loyalty: {
-      ...object(
-        {
-          card_number: textOrNull,
-          tier: textOrNull,
-          points: { type: ['number', 'null'] },
-          delivered_at: timeOrNull,
-          status: { type: 'string', enum: ['waiting', 'parked', 'settled'] },
-          reason: { ...textOrNull, description: 'Why it was parked, or failed last' },
-        },
-        'LoyaltyStanding',
-      ),
-      type: ['object', 'null'],
-      description: 'How the account stands with the loyalty provider; null: it never had to do with one',
-    },
-  },
-  'AccountInFull',
-);
-const accountExample = {
-  id: 1042,
-  email: 'ada@example.com',
-  first_name: 'Ada',
-  last_name: 'Yılmaz',
-  phone: '+905321234567',
-  is_active: true,
-  is_operator: false,
-  invited: false,
-  date_joined: '2026-11-21T08:00:00.000Z',
-  consents: { email_allowed: true, sms_allowed: false, whatsapp_allowed: false, call_allowed: null },
-};
-
 const settingRoute = { dialect: own, who: operator('settings'), tag: 'Settings' } as const;
-const accountRoute = { dialect: own, who: operator('accounts'), tag: 'Accounts' } as const;
 
 /** Messages that a console provider kept, oldest first. */
 const outbox = (medium: 'sms' | 'mail'): Route =>
@@ -228,57 +177,4 @@ export const adminRoutes: readonly Route[] = [
   }),
   outbox('sms'),
   outbox('mail'),
-  route({
-    ...accountRoute,
-    method: 'GET',
-    path: '/v1/accounts',
-    operationId: 'findAccounts',
-    summary: 'Find accounts',
-    query: {
-      email: { description: 'Address, in any case', schema: { type: 'string' } },
-      phone: { description: 'Phone number in E.164', schema: { type: 'string' } },
-      q: { description: 'Beginning of a name or an address', schema: { type: 'string' } },
-      after: { description: '`next` of the page before', schema: { type: 'integer', minimum: 1 } },
-      limit: { description: 'Accounts a page', schema: { type: 'integer', minimum: 1, maximum: 500, default: 50 } },
-    },
-    answers: {
-      200: {
-        description: 'A page, newest first',
-        schema: page(accountSchema),
-        example: { items: [accountExample], next: null },
-      },
-      ...problems(400, 401, 403),
-    },
-    async run(ctx, { query }) {
-      const after = queryInteger(query, 'after', 1, Number.MAX_SAFE_INTEGER);
-      const filter = { email: queryText(query, 'email'), phone: queryText(query, 'phone'), q: queryText(query, 'q') };
-      return ok(await findAccounts(ctx, { ...filter, after, limit: queryInteger(query, 'limit', 1, 500) ?? 50 }));
-    },
-  }),
-  route({
-    ...accountRoute,
-    method: 'GET',
-    path: '/v1/accounts/{id}',
-    operationId: 'readAccount',
-    summary: 'One account',
-    answers: {
-      200: {
-        description: 'The account',
-        schema: accountInFullSchema,
-        example: {
-          ...accountExample,
-          loyalty: {
-            card_number: 'L-7730',
-            tier: 'Gold',
-            points: 1250,
-            delivered_at: '2026-11-21T08:00:01.000Z',
-            status: 'settled',
-            reason: null,
-          },
-        },
-      },
-      ...problems(401, 403, 404),
-    },
-    run: async (ctx, { params }) => ok((await readAccount(ctx, pathId(params, 'id'))) ?? fail('not_found')),
-  }),
 ];

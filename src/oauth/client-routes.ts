@@ -100,7 +100,10 @@ export const clientRoutes: readonly Route[] = [
       201: { description: 'The client', schema: clientSchema, example },
       ...problems(400, 401, 403, 409, 413, 415),
     },
-    run: async (ctx, { body }) => ({ status: 201, body: await createClient(ctx, readBody(newClient, body)) }),
+    run: async (ctx, { body, actor }) => ({
+      status: 201,
+      body: await createClient(ctx, readBody(newClient, body), { name: actor.name }),
+    }),
   }),
   route({
     ...here,
@@ -128,6 +131,9 @@ export const clientRoutes: readonly Route[] = [
       },
       ...problems(400, 401, 403, 404, 413, 415),
     },
-    run: async (ctx, request) => ok(await changeClient(ctx, clientId(request), readBody(clientChange, request.body))),
+    run: async (ctx, request) => {
+      const change = readBody(clientChange, request.body);
+      return ok(await changeClient(ctx, clientId(request), change, { name: request.actor.name }));
+    },
   }),
 ];

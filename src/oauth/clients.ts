@@ -1,4 +1,5 @@
 /** Clients: the programs that may ask for tokens. Operators register them; there is no secret, PKCE takes its place. */
+import { atTheMachine, type Doer, recordOperatorEvent } from '../accounts/operator-events.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
@@ -34,27 +35,50 @@ function checkRedirects(uris: readonly string[]): void {
   if (wrong.length > 0) refuse(...wrong.map((index) => ({ path: ['redirect_uris', index], key: 'client.redirect' })));
 }
 
+/** What the history says of a client. */
+const told = ({ name, redirect_uris, first_party, password_grant, disabled_at }: Client): Record<string, unknown> => ({
+  name,
+  redirect_uris,
+  first_party,
+  password_grant,
+  disabled: disabled_at !== null,
+});
+
+/** What a change made of a client; undefined when it is as it was. */
+function difference(before: Client, after: Client): Record<'before' | 'after', object> | undefined {
+  const [had, has] = [told(before), told(after)];
+  const names = Object.keys(has).filter((name) => JSON.stringify(had[name]) !== JSON.stringify(has[name]));
+  const of = (all: Record<string, unknown>): object => Object.fromEntries(names.map((name) => [name, all[name]]));
+  return names.length === 0 ? undefined : { before: of(had), after: of(has) };
+}
+
 /**
  * Registers a client.
  * @param client absent `id`: a random one
+ * @param by who does it, for the history
  * @throws invalid: a redirect address that cannot be; conflict: the id is taken
  */
 export async function createClient(
   ctx: Ctx,
   client: Omit<ClientChange, 'disabled'> & { readonly id?: string; readonly name: string },
+  by: Doer = atTheMachine,
 ): Promise<Client> {
   const { id = randomKey(40), name, redirect_uris = [], first_party = false, password_grant = false } = client;
   if (!new RegExp(CLIENT_ID).test(id)) refuse({ path: ['id'], key: 'client.id' });
   checkRedirects(redirect_uris);
   try {
-    await ctx.db.run(sql`
-      insert into oauth_client (id, name, redirect_uris, first_party, password_grant, created_at)
-      values (${id}, ${name}, ${[...new Set(redirect_uris)]}::text[], ${first_party}, ${password_grant}, ${ctx.clock.now()})`);
+    return await transaction(ctx, async (tx) => {
+      await tx.db.run(sql`
+        insert into oauth_client (id, name, redirect_uris, first_party, password_grant, created_at)
+        values (${id}, ${name}, ${[...new Set(redirect_uris)]}::text[], ${first_party}, ${password_grant}, ${tx.clock.now()})`);
+      const made = await readClient(tx, id);
+      await recordOperatorEvent(tx, by, { kind: 'client_made', subject: id, detail: { after: told(made) } });
+      return made;
+    });
   } catch (error) {
     if (violated(error) !== 'oauth_client_pkey') throw error;
     throw new Failure('conflict', { complaints: [{ path: ['id'], key: 'client.taken', values: { id } }] });
   }
-  return readClient(ctx, id);
 }
 
 /** A page of clients in the order of their ids. @param after the last id of the page before */
@@ -85,14 +109,17 @@ export async function usableClient(ctx: Ctx, id: string): Promise<Client | undef
 /**
  * Changes what is given. Disabling ends every token of the client, and codes under way, in the same transaction; enabling
  * brings none back.
+ * @param by who does it, for the history
  * @throws not_found; invalid: a redirect address that cannot be
  */
-export function changeClient(ctx: Ctx, id: string, change: ClientChange): Promise<Client> {
+export function changeClient(ctx: Ctx, id: string, change: ClientChange, by: Doer = atTheMachine): Promise<Client> {
   const { name, redirect_uris, first_party, password_grant, disabled } = change;
   checkRedirects(redirect_uris ?? []);
   return transaction(ctx, async (tx) => {
     // Whoever gives tokens holds this row for share: they come before, and end here, or come after and see it.
-    const changed = await tx.db.run(sql`
+    await tx.db.run(sql`select from oauth_client where id = ${id} for no key update`);
+    const before = await readClient(tx, id);
+    await tx.db.run(sql`
       update oauth_client
          set name = coalesce(${name ?? null}, name),
              redirect_uris = coalesce(${redirect_uris === undefined ? null : [...new Set(redirect_uris)]}::text[], redirect_uris),
@@ -101,13 +128,15 @@ export function changeClient(ctx: Ctx, id: string, change: ClientChange): Promis
              disabled_at = case ${disabled ?? null}::boolean when true then coalesce(disabled_at, ${tx.clock.now()})
                                                              when false then null else disabled_at end
        where id = ${id}`);
-    if (changed === 0) fail('not_found');
     // A code may be on its way to an address that was taken off because it is in wrong hands.
     if (disabled === true || redirect_uris !== undefined)
       await tx.db.run(sql`delete from authorization_code where client = ${id} and used_at is null`);
     if (disabled === true)
       await tx.db.run(sql`delete from session where client = ${id} and kind in ('access', 'refresh')`);
-    return readClient(tx, id);
+    const after = await readClient(tx, id);
+    const detail = difference(before, after);
+    if (detail !== undefined) await recordOperatorEvent(tx, by, { kind: 'client_changed', subject: id, detail });
+    return after;
   });
 }
 

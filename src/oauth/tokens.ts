@@ -112,7 +112,7 @@ export async function byPassword<T>(
 ): Promise<T> {
   await passwordClient(ctx, request.client_id);
   try {
-    const proof = await checkCredentials(ctx, request.username, request.password, request.otp);
+    const proof = await checkCredentials(ctx, request.username, request.password, { code: request.otp });
     return await signInBy(ctx, proof, (tx) => work(tx, proof.id));
   } catch (error) {
     throw error instanceof Failure && error.code === 'invalid_credentials' ? new Failure('invalid_grant') : error;

@@ -45,3 +45,6 @@ export function fail(code: ErrorCode, options: FailureOptions = {}): never {
 export function refuse(...complaints: Complaint[]): never {
   throw new Failure('invalid', { complaints });
 }
+
+/** Something asked for at the machine cannot be. The message is a whole sentence. */
+export class CommandError extends Error {}

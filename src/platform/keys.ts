@@ -4,7 +4,15 @@ import { createPrivateKey, createPublicKey, hash, hkdfSync, type KeyObject, rand
 export interface Keys {
   /** HMAC-SHA-256 under the purpose's own key. */
   hash(
-    purpose: 'contact_point' | 'basket_uid' | 'code' | 'link' | 'throttle' | 'idempotency' | 'recovery_code',
+    purpose:
+      | 'contact_point'
+      | 'basket_uid'
+      | 'code'
+      | 'link'
+      | 'throttle'
+      | 'idempotency'
+      | 'recovery_code'
+      | 'known_device',
     ...parts: (string | Buffer)[]
   ): Buffer;
   /** Key for `encrypt` and `decrypt` of secrets.ts, 32 bytes. */

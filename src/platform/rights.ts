@@ -4,8 +4,16 @@
  */
 import { type Db, prepared, sql } from './db.ts';
 
-/** The tables of the ledger, and the history of rights. Each has a trigger `append_only` too, which also stands in the way of the owner. */
-export const ledgerTables: readonly string[] = ['consent_event', 'ledger_seal', 'ledger_line', 'notice', 'staff_event'];
+/** The tables of the ledger, and the histories of rights and of operators. Each has a trigger `append_only` too, which also stands in the way of the owner. */
+export const ledgerTables: readonly string[] = [
+  'consent_event',
+  'ledger_seal',
+  'ledger_line',
+  'notice',
+  'staff_event',
+  'staff_seal',
+  'operator_event',
+];
 
 /** Rows are added and read. Every other table, also one that a later migration makes, may be written freely. */
 const appendOnly: readonly string[] = [...ledgerTables, 'setting_change'];

@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import { parseCookie } from 'cookie';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type Body, readBody } from './body.ts';
+import { preflight, shareAnswer } from './cors.ts';
 import type { Ctx } from './ctx.ts';
 import { Failure, fail, refuse } from './failure.ts';
 import { failureOf, type Place, placeOf, requestId, served, strayFailure } from './framework.ts';
@@ -50,6 +51,8 @@ class Exchange implements Request<Actor> {
   readonly headers: Readonly<Record<string, string | undefined>>;
   readonly started = performance.now();
   readonly dialect: Dialect;
+  /** Whether pages of other origins may be let in on the answer: of the API, where a route is, and of no page. */
+  readonly shared: boolean;
   /** Headers of the answer, whatever it will be. */
   readonly answerHeaders: Record<string, string | string[]>;
   actor: Actor = {};
@@ -61,8 +64,15 @@ class Exchange implements Request<Actor> {
   #cookies: Readonly<Record<string, string | undefined>> | undefined;
   #language: Language | undefined;
 
-  constructor(request: FastifyRequest, dialect: Dialect, settings: Settings, publicOrigin: string | undefined) {
+  constructor(
+    request: FastifyRequest,
+    dialect: Dialect,
+    shared: boolean,
+    settings: Settings,
+    publicOrigin: string | undefined,
+  ) {
     this.#request = request;
+    this.shared = shared;
     this.#publicOrigin = publicOrigin;
     this.#settings = settings;
     this.id = request.id;
@@ -173,19 +183,24 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
     dialects.find((dialect) => dialect.prefixes.some((prefix) => path === prefix || path.startsWith(`${prefix}/`))) ??
     fallback;
 
-  const begin = (request: FastifyRequest, dialect: Dialect): Exchange => {
-    const exchange = new Exchange(request, dialect, ctx.settings, publicOrigin);
+  const begin = (request: FastifyRequest, dialect: Dialect, shared: boolean): Exchange => {
+    const exchange = new Exchange(request, dialect, shared, ctx.settings, publicOrigin);
     request.exchange = exchange;
     return exchange;
   };
 
-  /** Writes the answer in one piece, past the framework's own sending: head and body in one packet, no header twice. */
-  const send = (
-    reply: FastifyReply,
-    { dialect, answerHeaders }: Exchange,
-    { status, headers, body }: Answer,
-  ): FastifyReply => {
+  /** The headers of an answer, whole, as they go out. */
+  const headersOf = (exchange: Exchange, headers: Answer['headers']): Exchange['answerHeaders'] => {
+    const { answerHeaders } = exchange;
     if (headers !== undefined) Object.assign(answerHeaders, headers);
+    if (exchange.shared) shareAnswer(answerHeaders, exchange, ctx.settings.get('ALLOWED_ORIGINS'));
+    return answerHeaders;
+  };
+
+  /** Writes the answer in one piece, past the framework's own sending: head and body in one packet, no header twice. */
+  const send = (reply: FastifyReply, exchange: Exchange, { status, headers, body }: Answer): FastifyReply => {
+    const { dialect } = exchange;
+    const answerHeaders = headersOf(exchange, headers);
     let payload: string | Buffer = '';
     if (typeof body === 'string' || Buffer.isBuffer(body)) {
       payload = body;
@@ -214,15 +229,15 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
   /** Writes the answer while it is made. @throws what fails before its first piece */
   const stream = async (reply: FastifyReply, { status, headers }: Answer, pieces: Pieces): Promise<FastifyReply> => {
     const { request, raw } = reply;
-    const { dialect, answerHeaders } = request.exchange!;
+    const exchange = request.exchange!;
+    const { dialect } = exchange;
     patience.stream(request.raw, raw);
     const fate = await pour(pieces, request.raw, raw, {
       head() {
         reply.hijack();
-        raw.writeHead(status, Object.assign(answerHeaders, { 'content-type': NDJSON }, headers));
+        raw.writeHead(status, headersOf(exchange, { 'content-type': NDJSON, ...headers }));
       },
-      fault: (error) =>
-        `{"error":${dialect.stringify(dialect.refuse(diagnose(error, request), request.exchange!).body)}}\n`,
+      fault: (error) => `{"error":${dialect.stringify(dialect.refuse(diagnose(error, request), exchange).body)}}\n`,
     });
     if (!reply.sent) reply.hijack();
     if (fate !== 'whole') settle(request, reply, fate);
@@ -230,7 +245,7 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
   };
 
   const answerFailure = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
-    const exchange = request.exchange ?? begin(request, dialectOf(request.url.split('?', 1)[0]!));
+    const exchange = request.exchange ?? begin(request, dialectOf(request.url.split('?', 1)[0]!), false);
     // The framework stumbles over methods that it knows and no route has (QUERY) before it finds that nothing is there.
     const failure =
       error instanceof Failure || served.includes(request.method)
@@ -282,23 +297,28 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
       'OPTIONS',
     ].join(', ');
     places.push(placeOf(path, allowed));
+    const open = entries.filter(({ hidden }) => hidden !== true);
+    const openMethods = open.map((entry) => entry.method).join(', ');
     const url = path.replaceAll(/\{(\w+)\}/g, ':$1');
     for (const method of [...methods, 'OPTIONS' as const]) {
       const entry = entries.find((candidate) => candidate.method === method);
       // A method without a route still answers in order: who is asking and how often comes before what it may do.
       const rule = entry ?? entries[0]!;
       const reads = rule.reads ?? rule.dialect.reads;
+      const shared = entry === undefined ? open.length > 0 : entry.hidden !== true;
       if (rule.who === undefined) throw new Error(`${method} ${path} does not say who may call it`);
       app.route({
         method,
         url,
         exposeHeadRoute: true,
         bodyLimit: entry?.bodyLimit ?? MIB,
-        async onRequest(request) {
+        async onRequest(request, reply) {
           // The framework refuses types that are none.
           if (entry?.anyBody === true || entry?.rawBody === true) delete request.headers['content-type'];
-          const exchange = begin(request, rule.dialect);
+          const exchange = begin(request, rule.dialect, shared);
           exchange.answerHeaders['allow'] = allowed;
+          const leave = shared ? preflight(exchange, openMethods, ctx.settings.get('ALLOWED_ORIGINS')) : undefined;
+          if (leave !== undefined) return send(reply, exchange, leave);
           rule.dialect.accept(exchange, reads);
           exchange.actor = await rule.who.admit(ctx, exchange);
           if (rule.throttle !== undefined) {

@@ -113,7 +113,13 @@ function complaintsAbout(name: SettingName, value: unknown): { path: string[]; d
       detail: error.message,
     }));
   }
-  const complaint = rows[name]!.pattern && typeof value === 'string' ? patternProblem(value) : undefined;
+  const { pattern, entryProblem } = rows[name]!;
+  if (entryProblem !== undefined)
+    return (value as string[]).flatMap((entry, index) => {
+      const detail = entryProblem(entry);
+      return detail === undefined ? [] : [{ path: [String(index)], detail }];
+    });
+  const complaint = pattern && typeof value === 'string' ? patternProblem(value) : undefined;
   return complaint === undefined ? [] : [{ path: [], detail: complaint }];
 }
 

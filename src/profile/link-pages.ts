@@ -1,5 +1,6 @@
 /** The pages behind mailed links: a GET only shows, because mail programs open links on their own; a POST acts. */
 import { anyone } from '../accounts/callers.ts';
+import { deviceCookie } from '../accounts/known-devices.ts';
 import { openLink } from '../accounts/links.ts';
 import { password } from '../accounts/routes.ts';
 import { resetPassword } from '../accounts/sign-in.ts';
@@ -100,13 +101,14 @@ export const linkPages: readonly Route[] = [
         ]);
         if (values['new_password1'] !== values['new_password2'])
           refuse({ path: ['new_password2'], key: 'password.differ' });
-        await resetPassword(ctx, link.token, values['new_password1'] as string, 'new_password2');
+        const holder = await resetPassword(ctx, link.token, values['new_password1'] as string, 'new_password2');
         // Customers have their shop to go back to; whoever was invited knows no door yet.
         const door =
           link.purpose === 'invitation'
             ? html`<p><a href="/account/sign-in">${text(language, 'sign_in.title')}</a></p>`
             : html``;
-        return page(language, text(language, 'password.done'), door);
+        const done = page(language, text(language, 'password.done'), door);
+        return { ...done, headers: { ...done.headers, 'set-cookie': deviceCookie(ctx, request, holder) } };
       } catch (error) {
         if (!(error instanceof Failure) || error.complaints[0] === undefined) throw error;
         const { title, content } = form(language, link.purpose, link.address, say(language, error.complaints[0]));

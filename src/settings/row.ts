@@ -13,6 +13,8 @@ export interface SettingRow<S extends TSchema = TSchema> {
   readonly whenInvalid?: Static<S>;
   /** It is a regular expression: must be one, and quick on any phone number. */
   readonly pattern?: true;
+  /** Says, in words, what is wrong with an entry of a list, where a schema could not say it as clearly. */
+  readonly entryProblem?: (entry: string) => string | undefined;
   /** One of several kinds, each with a schema of its own, told apart by a property. */
   readonly kinds?: { readonly by: string; readonly schemas: Readonly<Record<string, TSchema>> };
   /** Properties that are encrypted at rest and never shown again. */

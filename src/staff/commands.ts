@@ -136,13 +136,19 @@ function shops(program: Command, { print, withCtx }: Terminal): void {
     );
 }
 
-async function verify(ctx: Ctx, { print }: Terminal, company: number | undefined, json?: boolean): Promise<void> {
-  const check = await verifyHistory(ctx, company);
+async function verify(
+  ctx: Ctx,
+  { print }: Terminal,
+  { company, head, json }: { company: number | undefined; head?: string; json?: boolean },
+): Promise<void> {
+  const check = await verifyHistory(ctx, { company, head });
+  const { lines, companies, seals, unsealed, faults } = check;
   if (json) print(check);
-  else if (check.faults.length === 0)
-    print(`The history holds: ${check.lines} lines of ${check.companies} companies, and the rights are what it says.`);
-  else for (const { company: where, what } of check.faults) print(`company ${where}: ${what}`);
-  if (check.faults.length > 0) process.exitCode = 1;
+  else if (faults.length === 0) {
+    print(`The history holds: ${lines} lines of ${companies} companies, and the rights are what it says.`);
+    print(`${seals} seals hold, ${unsealed} lines are not yet sealed.`);
+  } else for (const { company: where, what } of faults) print(where === null ? what : `company ${where}: ${what}`);
+  if (faults.length > 0) process.exitCode = 1;
 }
 
 async function history(ctx: Ctx, { print }: Terminal, company: number): Promise<void> {
@@ -161,10 +167,11 @@ function staff(program: Command, terminal: Terminal): void {
   group
     .command('verify')
     .argument('[company]', 'its id; absent: all', id)
-    .description('check every line of the history, and the rights in force against it')
+    .description('check every line of the history, its seals, and the rights in force against it')
+    .option('--head <hash>', 'a head that was kept elsewhere: the history must lead through it')
     .option('--json', 'as JSON')
-    .action((company: number | undefined, { json }: { json?: boolean }) =>
-      withCtx((ctx) => verify(ctx, terminal, company, json)),
+    .action((company: number | undefined, options: { head?: string; json?: boolean }) =>
+      withCtx((ctx) => verify(ctx, terminal, { company, ...options })),
     );
   group
     .command('history')

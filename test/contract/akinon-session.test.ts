@@ -236,14 +236,14 @@ describe('signing in', () => {
   const login = (body: unknown, headers: Record<string, string> = {}): Promise<Reply> =>
     kit.send('POST', LOGIN, { body, headers });
 
-  test('gives a key and two cookies, and stores neither key', async () => {
+  test('gives a key and two cookies beside the one of known devices, and stores neither key', async () => {
     const reply = await login({ email: ada.email, password: PASSWORD });
     expect(reply.status).toBe(200);
     expect(Object.keys(reply.body)).toEqual(['key', 'redirect_url']);
     expect(reply.body.redirect_url).toBeNull();
     expect(reply.body.key).toMatch(/^[A-Za-z0-9]{32,}$/);
     const [first, second, ...others] = cookiesOf(reply);
-    expect(others).toEqual([]);
+    expect(others.map((cookie) => cookie.split('=', 1)[0])).toEqual(['known_device']);
     const found =
       /^sessionid=([A-Za-z0-9]{32,}); expires=(\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT); HttpOnly; Max-Age=1209600; Path=\/; SameSite=Lax$/.exec(
         first!,
@@ -379,7 +379,11 @@ describe('signing in', () => {
     const reply = await kit.send('POST', '/users/registration/', { body: { ...body, sms_allowed: true } });
     expect(reply.status).toBe(201);
     expect(Object.keys(reply.body)).toEqual(['key', 'redirect_url']);
-    expect(cookiesOf(reply).map((cookie) => cookie.split('=', 1)[0])).toEqual(['sessionid', 'csrftoken']);
+    expect(cookiesOf(reply).map((cookie) => cookie.split('=', 1)[0])).toEqual([
+      'sessionid',
+      'csrftoken',
+      'known_device',
+    ]);
     const me = await kit.send('GET', PROFILE, { headers: { authorization: `Token ${reply.body.key}` } });
     expect(me.body).toMatchObject({
       email,
@@ -517,13 +521,13 @@ describe('being signed in', () => {
     const body = { email: ada.email, password: PASSWORD };
     const headers = { 'x-forwarded-proto': 'https' };
     const flagged = (cookies: string[]): boolean[] => cookies.map((cookie) => cookie.endsWith('; Secure'));
-    expect(flagged(cookiesOf(await kit.send('POST', LOGIN, { body, headers })))).toEqual([false, false]);
+    expect(flagged(cookiesOf(await kit.send('POST', LOGIN, { body, headers })))).toEqual([false, false, false]);
     let behind: FastifyInstance | undefined;
     try {
       behind = await createHttp(kit.ctx, { trustedProxies: ['127.0.0.1'] });
       const reply = await behind.inject({ method: 'POST', url: LOGIN, payload: body, headers });
       expect(reply.statusCode).toBe(200);
-      expect(flagged([reply.headers['set-cookie'] ?? []].flat())).toEqual([true, true]);
+      expect(flagged([reply.headers['set-cookie'] ?? []].flat())).toEqual([true, true, true]);
       const token = await behind.inject({ url: '/csrf_token/', headers });
       expect(flagged([token.headers['set-cookie'] ?? []].flat())).toEqual([true]);
     } finally {

@@ -74,7 +74,7 @@ describe('commands', () => {
     const { code: bad, err } = await assent(['key', 'create', 'crm', '--scopes', 'everything']);
     expect([bad, err]).toEqual([
       1,
-      'Unknown scope everything. Known: settings, outbox, consents, decisions, baskets, privacy, accounts, companies, webhooks, clients, or * for all.\n',
+      'Unknown scope everything. Known: settings, outbox, consents, decisions, baskets, privacy, accounts, manage_accounts, operator_events, companies, webhooks, clients, or * for all.\n',
     ]);
   });
 
@@ -152,6 +152,95 @@ describe('commands', () => {
     ]);
     expect((await assent(['client', 'enable', 'app'])).err).toBe('The client app is enabled.\n');
     expect(await assent(['client', 'enable', 'nobody'])).toMatchObject({ code: 1, err: 'Not found.\n' });
+  });
+
+  test('account finds, shows, switches off and on, signs out, unlinks and tells its history', async () => {
+    const ada = await kit.signUp({ email: 'ada.command@example.com', first_name: 'Commandine' });
+    const issuer = 'https://login.example';
+    const link = (): Promise<unknown> =>
+      kit.rows(
+        `insert into outside_identity (issuer, subject, account, created_at, last_used_at) values ($1, 'a', $2, now(), now())`,
+        issuer,
+        ada.id,
+      );
+    await link();
+    for (const text of ['commandine', ada.email.toUpperCase(), 'ada.command@']) {
+      const found = await assent(['account', 'find', text]);
+      expect([found.code, found.err, JSON.parse(found.out)]).toEqual([0, '', expect.objectContaining({ id: ada.id })]);
+    }
+    expect(await assent(['account', 'find', '+905550000000'])).toEqual({
+      code: 0,
+      out: '',
+      err: 'Nobody is found by that.\n',
+    });
+    expect(JSON.parse((await assent(['account', 'show', ada.email])).out)).toMatchObject({
+      id: ada.id,
+      is_active: true,
+      identities: [{ issuer, subject: 'a' }],
+      sessions: [{ client_id: null }],
+    });
+
+    const off = await assent(['account', 'off', ada.email, '--reason', 'stolen']);
+    expect([off.code, off.err, JSON.parse(off.out)]).toEqual([
+      0,
+      `${ada.email} is switched off; sign-ins ended: 1.\n`,
+      { id: ada.id, is_active: false, changed: true, unmanaged_companies: [] },
+    ]);
+    expect((await ada.send('GET', '/users/profile/')).status).toBe(401);
+    expect((await assent(['account', 'off', ada.email])).err).toBe(
+      `${ada.email} was switched off already; nothing was changed.\n`,
+    );
+    expect((await assent(['account', 'on', ada.email])).err).toBe(`${ada.email} can sign in again.\n`);
+    const again = await kit.signIn(ada.email);
+    expect(await assent(['account', 'sign-out', ada.email])).toEqual({
+      code: 0,
+      out: '',
+      err: `Sign-ins of ${ada.email} that ended: 1.\n`,
+    });
+    expect((await again.send('GET', '/users/profile/')).status).toBe(401);
+    expect((await assent(['account', 'unlink', ada.email, issuer, '--reason', 'left'])).err).toBe(
+      `${ada.email} is not linked to ${issuer} any more; all its sign-ins have ended.\n`,
+    );
+    expect(await assent(['account', 'unlink', ada.email, issuer])).toEqual({
+      code: 1,
+      out: '',
+      err: `${ada.email} is not linked to ${issuer}.\n`,
+    });
+    const { out } = await assent(['account', 'history', ada.email]);
+    const lines = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(lines.map(({ actor, kind, subject, reason }) => [actor, kind, subject, reason])).toEqual([
+      ['command', 'identity_unlinked', issuer, 'left'],
+      ['command', 'sign_ins_ended', null, null],
+      ['command', 'account_on', null, null],
+      ['command', 'account_off', null, 'stolen'],
+    ]);
+    // Whoever was erased has no address any more, and is asked for by id.
+    expect((await assent(['account', 'history', String(ada.id)])).out).toBe(out);
+  });
+
+  test('account says in words what cannot be', async () => {
+    const nobody = 'nobody.at.all@example.com';
+    for (const args of [
+      ['show', nobody],
+      ['off', nobody],
+      ['history', nobody],
+    ])
+      expect(await assent(['account', ...args])).toEqual({ code: 1, out: '', err: `${nobody} has no account.\n` });
+    expect((await assent(['account', 'history', '999999'])).err).toBe('There is no account 999999.\n');
+    const ada = await kit.signUp();
+    expect((await assent(['account', 'off', ada.email, '--reason', ' '])).err).toBe(
+      'The reason must be between 1 and 500 characters long.\n',
+    );
+    await kit.rows('update account set is_operator = false');
+    await kit.rows('update account set is_operator = true where id = $1', ada.id);
+    expect(await assent(['account', 'off', ada.email])).toEqual({
+      code: 1,
+      out: '',
+      err: 'This is the last operator who can sign in. Make another one first.\n',
+    });
   });
 
   test('doctor finds what is right and what is not', async () => {

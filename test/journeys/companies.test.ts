@@ -485,13 +485,17 @@ describe('commands', () => {
     expect((await assent(...who, '--at', lines.at(-2)!.at)).out).toMatchObject([{ email: owner.email, as: 'owner' }]);
 
     const holds = 'The history holds: 9 lines of 1 companies, and the rights are what it says.';
-    expect(await assent('staff', 'verify', `${id}`)).toEqual({ code: 0, out: [holds], err: '' });
+    expect(await assent('staff', 'verify', `${id}`)).toEqual({
+      code: 0,
+      out: [holds, '0 seals hold, 9 lines are not yet sealed.'],
+      err: '',
+    });
     await kit.rows(`update entry_right set until = now() where shop = $1 and permission = 'products'`, shop);
     const what = `entry ${lines.at(-2)!.entry} is not what the history says`;
     expect(await assent('staff', 'verify')).toEqual({ code: 1, out: [`company ${id}: ${what}`], err: '' });
     expect(await assent('staff', 'verify', `${id}`, '--json')).toEqual({
       code: 1,
-      out: [{ companies: 1, lines: 9, faults: [{ company: id, line: null, what }] }],
+      out: [{ companies: 1, lines: 9, seals: 0, unsealed: 9, faults: [{ company: id, line: null, what }] }],
       err: '',
     });
     await kit.rows(`update entry_right set until = null where shop = $1 and permission = 'products'`, shop);

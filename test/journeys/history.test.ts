@@ -1,4 +1,5 @@
 /** The history of rights: it leads to the rights in force, at every moment, and names the line that somebody tampered with. */
+import { verify } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
@@ -10,6 +11,7 @@ import { changeEntry, sweepRights } from '../../src/staff/entries/entries.ts';
 import { giveEntry } from '../../src/staff/entries/pairs.ts';
 import type { Author, StaffEvent } from '../../src/staff/history/lines.ts';
 import { holdersIn, replay, whoCould } from '../../src/staff/history/past.ts';
+import { sealHistory, sealWholeHistory } from '../../src/staff/history/seals.ts';
 import { verifyHistory } from '../../src/staff/history/verify.ts';
 import { permissionKeys } from '../../src/staff/permissions.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
@@ -178,11 +180,12 @@ test('300 changes at random: the history leads to the rights in force, now and a
   const [{ count }] = (await kit.rows<{ count: number }>('select count(*)::int from staff_event')) as [
     { count: number },
   ];
-  expect(await verifyHistory(kit.ctx)).toEqual({ companies: 3, lines: count, faults: [] });
+  await sealWholeHistory(kit.ctx);
+  expect(await verifyHistory(kit.ctx)).toEqual({ companies: 3, lines: count, seals: 1, unsealed: 0, faults: [] });
 });
 
 /** Does something as a superuser with all triggers off, looks at what is found, and undoes it. */
-async function tampered(company: number, text: string, ...values: unknown[]): Promise<unknown> {
+async function tampered(company: number | undefined, text: string, ...values: unknown[]): Promise<unknown> {
   const { database } = kit.connection as { database: string };
   const connection = { ...inject('engine').connection, database };
   const root = openDatabase({ connection, max: 1 });
@@ -192,7 +195,7 @@ async function tampered(company: number, text: string, ...values: unknown[]): Pr
       await db.run(prepared('set transaction isolation level repeatable read'));
       await db.run(prepared('set local session_replication_role = replica'));
       await db.run(prepared(text, ...values));
-      const check = await verifyHistory({ ...kit.ctx, db }, company);
+      const check = await verifyHistory({ ...kit.ctx, db }, { company });
       throw Object.assign(new Error('undo'), { check });
     });
   } catch (error) {
@@ -220,11 +223,18 @@ describe('a tampered history', () => {
       const wish = { by: 'pairs', edit: { grant: [{ shop: shops[0]!, permission }] }, roles: {} } as const;
       entry = (await giveEntry(kit.ctx, { ...base, wish })).entry;
     }
+    await sealWholeHistory(kit.ctx);
   });
 
   test('is told from one that holds', async () => {
     // company_made, the owner's entry, the colleague's entry, and three rights.
-    expect(await verifyHistory(kit.ctx, company)).toEqual({ companies: 1, lines: 6, faults: [] });
+    expect(await verifyHistory(kit.ctx, { company })).toEqual({
+      companies: 1,
+      lines: 6,
+      seals: 2,
+      unsealed: 0,
+      faults: [],
+    });
   });
 
   test.each([
@@ -285,6 +295,21 @@ describe('a tampered history', () => {
       'line 6 does not end the history as it should',
     ],
     [
+      'the last line cut off, with everything as it was before it',
+      `with e as (delete from staff_event where company = $1 and number = 6 returning entry),
+            r as (delete from entry_right where permission = 'discounts' and entry in (select entry from e)),
+            n as (update entry set permissions = array_remove(permissions, 'discounts'), version = version - 1 where id in (select entry from e))
+       update company set events = 5, head = (select hash from staff_event where company = $1 and number = 5) where id = $1`,
+      6,
+      'line 6 is missing, and was sealed',
+    ],
+    [
+      'a company that never came to the sealer',
+      `with s as (delete from staff_seal where ends like '%[' || $1::bigint || ',%') select`,
+      6,
+      'line 6 was neither sealed nor is it waiting for it',
+    ],
+    [
       'an owner who was put in',
       'update company set owner = null where id = $1',
       null,
@@ -298,7 +323,67 @@ describe('a tampered history', () => {
     ],
   ])('%s is named', async (_what, text, line, what) => {
     expect(await tampered(company, text, company)).toEqual([{ company, line, what }]);
-    expect(await verifyHistory(kit.ctx, company)).toMatchObject({ faults: [] });
+    expect(await verifyHistory(kit.ctx, { company })).toMatchObject({ faults: [] });
+  });
+
+  test.each([
+    [
+      'a seal that ends elsewhere',
+      `update staff_seal set ends = replace(ends, ',6,', ',5,') where number = 2`,
+      'seal 2 is not what was written',
+    ],
+    [
+      'a seal at another time',
+      `update staff_seal set sealed_at = sealed_at - interval '1 day' where number = 2`,
+      'seal 2 is not what was written',
+    ],
+    [
+      'a signature of something else',
+      'update staff_seal set signature = (select signature from staff_seal where number = 1) where number = 2',
+      'the signature of seal 2 is not ours',
+    ],
+    ['a seal that was taken out', 'delete from staff_seal where number = 1', 'seal 1 is missing'],
+    [
+      'a seal that follows another',
+      `update staff_seal set previous = sha256('') where number = 2`,
+      'seal 2 does not follow the seal before it',
+    ],
+  ])('%s is named by its seal', async (_what, text, what) => {
+    expect(await tampered(undefined, text)).toEqual([{ company: null, line: null, what }]);
+  });
+
+  test('a history that was cut together with its last seal does not lead to the head that was kept', async () => {
+    const { body: kept } = await operator('GET', '/v1/history/head');
+    expect(kept).toEqual({
+      count: 2,
+      hash: expect.stringMatching(/^[0-9a-f]{64}$/),
+      at: expect.any(String),
+      signature: expect.any(String),
+    });
+    expect((await operator('GET', `/v1/history/head?at=${kept.at}`)).body).toEqual(kept);
+    expect(
+      verify(null, Buffer.from(kept.hash, 'hex'), kit.ctx.keys.sealing.public, Buffer.from(kept.signature, 'base64')),
+    ).toBe(true);
+    expect((await verifyHistory(kit.ctx, { head: kept.hash })).faults).toEqual([]);
+    const head = '0'.repeat(64);
+    expect((await verifyHistory(kit.ctx, { head })).faults).toEqual([
+      {
+        company: null,
+        line: null,
+        what: `no seal has the head ${head}: the history was cut or rewritten since that head was kept`,
+      },
+    ]);
+  });
+
+  test('what two processes seal at once is one chain, and nothing is passed over', async () => {
+    const twin = await kit.twin();
+    for (let round = 0; round < 5; round += 1) {
+      const writes = [1, 2, 3, 4].map((n) => addShop(kit.ctx, company, { en: `Shop ${round}.${n}` }, author));
+      await Promise.all([...writes, sealHistory(kit.ctx), sealHistory(twin.ctx)]);
+    }
+    await Promise.all([sealWholeHistory(kit.ctx), sealWholeHistory(twin.ctx)]);
+    await sealWholeHistory(kit.ctx);
+    expect(await verifyHistory(kit.ctx)).toMatchObject({ unsealed: 0, faults: [] });
   });
 
   test.each([
@@ -552,9 +637,9 @@ test('companies from before there was a history begin it with what they are', as
         (3, 16, 2, '{21,21,11}', '{permissions}', 1, now());
       select setval(pg_get_serial_sequence(t, 'id'), 100) from unnest('{company,shop,entry}'::text[]) t;
     `);
-    expect(await migrate(old)).toEqual(['0009_staff_rights.sql']);
+    expect((await migrate(old))[0]).toBe('0009_staff_rights.sql');
     const ctx = { ...kit.ctx, db: old };
-    expect(await verifyHistory(ctx)).toEqual({ companies: 3, lines: 6, faults: [] });
+    expect(await verifyHistory(ctx)).toEqual({ companies: 3, lines: 6, seals: 0, unsealed: 3, faults: [] });
     const rights = `select entry, shop, permission, until, (select number from staff_event s where s.id = r.event) as line from entry_right r order by 1, 2, 3`;
     expect(await old.rows(prepared(rights))).toEqual([
       { entry: 1, shop: 11, permission: 'permissions', until: null, line: 2 },
@@ -574,7 +659,8 @@ test('companies from before there was a history begin it with what they are', as
     // It goes on from there; an owner without an entry gets one with the first shop.
     await addShop(ctx, 17, { en: 'First' }, author);
     await changeCompany(ctx, 15, { owner: '2@example.com', language: 'en' }, author);
-    expect(await verifyHistory(ctx)).toEqual({ companies: 3, lines: 10, faults: [] });
+    await sealWholeHistory(ctx);
+    expect(await verifyHistory(ctx)).toEqual({ companies: 3, lines: 10, seals: 1, unsealed: 0, faults: [] });
     const [first] = await old.rows<{ id: number }>(prepared('select id from shop where company = 17'));
     expect(await holders(17, first!.id)).toEqual([[3, expect.any(Number), 'owner', '3@example.com']]);
     expect(await holders(15, 11)).toEqual([

@@ -6,6 +6,7 @@ import { issuerButton, issuerFinding } from '../../src/oauth/issuer/issuer.ts';
 import { prepared } from '../../src/platform/db.ts';
 import { CLIENT, type Lie, type LyingIssuer, lyingIssuer, type RealIssuer, realIssuer } from '../fake-issuer.ts';
 import { createKit, type Kit, type Reply } from '../kit.ts';
+import { codeOf, enrol, visitorOf } from '../visitor.ts';
 
 const CALLBACK = '/account/sign-in/issuer/callback';
 const GONE = 'assent_issuer=""; Max-Age=0; Path=/account/sign-in/issuer; HttpOnly; SameSite=Lax';
@@ -194,6 +195,12 @@ test('an operator signs in at a real issuer, by authorization code with PKCE, st
   expect([...back.searchParams.keys()].sort()).toEqual(['code', 'iss', 'state']);
   const reply = await comeBack(back, cookie);
   expect({ status: reply.status, location: reply.headers['location'] }).toEqual({ status: 303, location: '/docs/' });
+  expect(cookies(reply).map((line) => line.split('=')[0])).toEqual([
+    'assent_issuer',
+    'sessionid',
+    'csrftoken',
+    'known_device',
+  ]);
   expect(cookies(reply)[0]).toBe(GONE);
   expect(await me(reply)).toBe(id);
   const settings = await kit.send('GET', '/v1/settings', { headers: { cookie: `sessionid=${sessionOf(reply)}` } });
@@ -243,6 +250,29 @@ test('an account with a second factor is asked for its code: the issuer’s word
       id,
     ),
   ).toEqual([{ count: 0 }]);
+});
+
+test('an identity that is unlinked before the code is entered signs nobody in', async () => {
+  await use(real);
+  const id = await person('between@shop.example', { operator: true });
+  const cookies = (await kit.signIn('between@shop.example')).cookies;
+  const { secret } = await enrol(kit, visitorOf(kit, cookies));
+  real.people.set('between', { email: 'between@shop.example', email_verified: true });
+  const stepOf = ({ text }: Reply): string => /name="step" value="([^"]*)"/.exec(text)![1]!;
+  const visitor = visitorOf(kit);
+  const enter = async (step: string): Promise<number> => {
+    // For the token of a form.
+    await visitor.get('/account/sign-in');
+    return (await visitor.post('/account/sign-in/code', { step, otp: codeOf(kit, secret) })).status;
+  };
+  expect(await enter(stepOf(await signIn('between')))).toBe(303);
+  kit.advance(60_000);
+  const step = stepOf(await signIn('between'));
+  const key = await kit.apiKey('manage_accounts');
+  const issuer = encodeURIComponent(real.issuer);
+  expect((await key('DELETE', `/v1/accounts/${id}/identities?issuer=${issuer}`)).status).toBe(204);
+  expect(await enter(step)).toBe(400);
+  expect(await kit.rows('select kind from session where account = $1', id)).toEqual([]);
 });
 
 test('behind https the cookie is for https only, and the issuer sends people back to PUBLIC_URL', async () => {

@@ -37,6 +37,8 @@ const tables: [string, string][] = [
   ['ledger_line', 'position'],
   ['notice', 'text'],
   ['staff_event', 'kind'],
+  ['operator_event', 'kind'],
+  ['staff_seal', 'ends'],
   ['setting_change', 'name'],
 ];
 

@@ -272,6 +272,7 @@ const rows = (): Record<string, Row> => {
     resendInvitation: { path: `${entries}/${invitedEntry}/invitation`, in: '204', but: managed },
     listRoles: { in: '200' },
     listStaffHistory: { path: `${company}/history`, in: '200', but: managed },
+    getHistoryHead: { in: '200' },
     whoCould: { path: `${company}/access?shop=${other}&permission=products`, in: '200', but: managed },
     decideStaff: { body: { account, shop: other, permission: 'products' }, in: '200' },
     forwardAuth: {
@@ -307,6 +308,14 @@ const rows = (): Record<string, Row> => {
     listMailOutbox: { in: '200' },
     findAccounts: { in: '200' },
     readAccount: { path: `/v1/accounts/${account}`, in: '200' },
+    changeAccount: { path: `/v1/accounts/${account}`, body: { active: true }, in: '200' },
+    listAccountSessions: { path: `/v1/accounts/${account}/sessions`, in: '200' },
+    endAccountSessions: { path: '/v1/accounts/999999/sessions', in: '404 not_found' },
+    listAccountIdentities: { path: `/v1/accounts/${account}/identities`, in: '200' },
+    unlinkAccountIdentity: { path: `/v1/accounts/${account}/identities?issuer=https://nobody.example`, in: '204' },
+    removeAccountSecondFactor: { path: `/v1/accounts/${account}/second-factor`, in: '204' },
+    listAccountHistory: { path: `/v1/accounts/${account}/history`, in: '200' },
+    listOperatorEvents: { in: '200' },
     erase: { body: {}, in: '400 invalid' },
     reportSms: { path: '/v1/sms/reports/nobody', body: {}, in: '404 not_found' },
     testSms: { body: {}, in: '400 invalid' },
@@ -370,7 +379,7 @@ const rows = (): Record<string, Row> => {
   };
 };
 
-/** A digest of every table but those of sign-ins, keys and counts. */
+/** A digest of every table but those of sign-ins, keys and counts; nor does it see that a key was made: this file makes them. */
 async function everything(): Promise<Record<string, unknown>> {
   const tables = await kit.owner<{ name: string }>(
     `select schemaname || '.' || tablename as name from pg_tables
@@ -379,7 +388,8 @@ async function everything(): Promise<Record<string, unknown>> {
   const digests: Record<string, unknown> = {};
   for (const { name } of tables) {
     const [row] = await kit.owner(
-      `select count(*)::int, md5(string_agg(t::text, ',' order by t::text)) from ${name} t`,
+      `select count(*)::int, md5(string_agg(t::text, ',' order by t::text)) from ${name} t
+        where '${name}' <> 'public.operator_event' or to_jsonb(t) ->> 'kind' <> 'key_made'`,
     );
     digests[name] = row;
   }

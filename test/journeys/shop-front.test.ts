@@ -68,6 +68,7 @@ test('signing up makes an account, signs it in by cookie and key, and shows what
   expect(cookies).toEqual([
     expect.stringMatching(/^sessionid=\w{40}; expires=[^;]+; HttpOnly; Max-Age=1209600; Path=\/; SameSite=Lax$/),
     expect.stringMatching(/^csrftoken=\w{64}; Max-Age=31449600; Path=\/; SameSite=Lax$/),
+    expect.stringMatching(/^known_device=[\w-]{72}; HttpOnly; Max-Age=15552000; Path=\/; SameSite=Lax$/),
   ]);
   const profile = await kit.send('GET', PROFILE, { headers: { authorization: `Token ${reply.body.key}` } });
   expect(profile.body).toMatchObject({

@@ -79,6 +79,12 @@ async function link(ctx: Ctx, { issuer, subject }: Outsider, account: number): P
   return mine === undefined;
 }
 
+/** Whether an identity is linked to an account; asked under the lock of the account's row. */
+export const isLinked = async (ctx: Ctx, { issuer, subject }: Outsider, account: number): Promise<boolean> =>
+  (await ctx.db.one(sql`
+    select from outside_identity where issuer = ${issuer} and subject = ${subject} and account = ${account}`)) !==
+  undefined;
+
 /** Takes the issuer's word for an address: whoever had the account without proving it loses what they had there. */
 async function prove(ctx: Ctx, account: number): Promise<void> {
   await disown(ctx, account, null);

@@ -128,7 +128,7 @@ async function finish(ctx: Ctx, request: Request<Actor>): Promise<Answer> {
     const outsider = await endAt(ctx, issuer, returnedTo(request), kept);
     const { id, linked } = await accountOf(ctx, issuer, outsider);
     if (linked) ctx.log.info({ request: request.id, account: id }, 'an identity of the issuer was linked');
-    const answer = await completeSignIn(ctx, request, { account: id, next: kept.next });
+    const answer = await completeSignIn(ctx, request, { account: id, next: kept.next, outsider });
     const cookies = [answer.headers?.['set-cookie'] ?? []].flat();
     return { ...answer, headers: { ...answer.headers, 'set-cookie': [spent, ...cookies] } };
   } catch (error) {

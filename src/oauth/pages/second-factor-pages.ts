@@ -1,6 +1,7 @@
 /** The pages that switch the second factor on and off. Each asks for the password anew: an open browser is not a person. */
 
 import { encode } from 'uqr';
+import { knownDevice } from '../../accounts/known-devices.ts';
 import {
   beginSecondFactor,
   confirmSecondFactor,
@@ -50,11 +51,12 @@ async function wayOf(ctx: Ctx, me: SignedIn): Promise<Way> {
 }
 
 /** @throws invalid_credentials, throttled */
-async function provePresence(ctx: Ctx, me: SignedIn, password: string): Promise<Proof> {
+async function provePresence(ctx: Ctx, request: Incoming, me: SignedIn, password: string): Promise<Proof> {
   const way = await wayOf(ctx, me);
   if (way === 'again' || password.length > 128) fail('invalid_credentials');
   if (way === 'fresh') return { id: me.account.id, hash: null, secondFactor: false };
-  const { id, hash } = await checkPassword(ctx, me.account.email, password);
+  const device = await knownDevice(ctx, request, me.account.email);
+  const { id, hash } = await checkPassword(ctx, me.account.email, password, device);
   return id === me.account.id ? { id, hash, secondFactor: false } : fail('invalid_credentials');
 }
 
@@ -191,7 +193,7 @@ export const secondFactorPages: readonly Route[] = [
     if (me.account.second_factor) return atHome(request);
     return inPlace(
       async () => {
-        const proof = await provePresence(ctx, me, field('password'));
+        const proof = await provePresence(ctx, request, me, field('password'));
         await signInBy(ctx, proof, (tx) => beginSecondFactor(tx, proof.id, me.family));
         return seeOther(addressIn(request, SET_UP));
       },
@@ -230,7 +232,7 @@ export const secondFactorPages: readonly Route[] = [
     const field = readForm(ctx, request);
     return inPlace(
       async () => {
-        const proof = await provePresence(ctx, me, field('password'));
+        const proof = await provePresence(ctx, request, me, field('password'));
         await takeCode(ctx, proof.id, field('otp'));
         await signInBy(ctx, { ...proof, secondFactor: true }, (tx) => removeSecondFactor(tx, proof.id));
         return atHome(request, 'off');
@@ -245,7 +247,7 @@ export const secondFactorPages: readonly Route[] = [
     const field = readForm(ctx, request);
     return inPlace(
       async () => {
-        const proof = await provePresence(ctx, me, field('password'));
+        const proof = await provePresence(ctx, request, me, field('password'));
         await takeCode(ctx, proof.id, field('otp'));
         const codes = await signInBy(ctx, { ...proof, secondFactor: true }, (tx) => newRecoveryCodes(tx, proof.id));
         return codesPage(viewOf(ctx, request, me.account.language_code), codes);

@@ -2,9 +2,9 @@
  * Our own page to sign in, for people whom `/oauth/authorize` or `/account` asks who they are. Two steps where the account
  * has a second factor: what is between them is with the browser, sealed, and nothing of it is stored.
  */
-import { foldEmail } from '../../accounts/accounts.ts';
 import { visitor } from '../../accounts/callers.ts';
-import { gone, sessionCookies } from '../../accounts/routes.ts';
+import { knownDevice } from '../../accounts/known-devices.ts';
+import { gone, sessionCookies, throttleSignIn } from '../../accounts/routes.ts';
 import { isCodeFailure, takeCode } from '../../accounts/second-factor.ts';
 import { closeFamily } from '../../accounts/sessions.ts';
 import { checkPassword, type Proof, signInBy, startSession } from '../../accounts/sign-in.ts';
@@ -16,8 +16,8 @@ import { type Answer, type Incoming, type Request, type Route, route } from '../
 import { sha256 } from '../../platform/keys.ts';
 import { chosen, html } from '../../platform/pages.ts';
 import { decrypt, encrypt } from '../../platform/secrets.ts';
-import { throttle } from '../../platform/throttle.ts';
-import { issuerButton } from '../issuer/issuer.ts';
+import { issuerButton, type Outsider } from '../issuer/issuer.ts';
+import { isLinked } from '../issuer/outside-identity.ts';
 import {
   addressIn,
   codeField,
@@ -54,6 +54,8 @@ interface Step {
   readonly account: number;
   /** SHA-256 of the password's hash, so that a new password ends it; null where an issuer said who it is. */
   readonly proof: string | null;
+  /** Whom an issuer said it is: they sign in as long as that is linked to the account. */
+  readonly outsider?: Outsider | undefined;
   readonly next: string;
   /** Milliseconds since 1970. */
   readonly until: number;
@@ -133,11 +135,20 @@ function inTheirLanguage(incoming: Incoming, next: string): string {
 }
 
 /** Opens the session and sends them on. A new sign-in never continues an old one: its key is new, the old session ends. */
-async function open(ctx: Ctx, incoming: Incoming, proof: Proof, next: string): Promise<Answer> {
+async function open(
+  ctx: Ctx,
+  incoming: Incoming,
+  proof: Proof,
+  { next, outsider }: Pick<Step, 'next' | 'outsider'>,
+): Promise<Answer> {
   const { signedIn: before } = await visitor.admit(ctx, incoming);
-  const { cookie } = await signInBy(ctx, proof, (tx) => startSession(tx, proof.id, incoming.headers['user-agent']));
+  const opened = await signInBy(ctx, proof, async (tx) => {
+    // Under the account's lock: whoever unlinks an identity ends this sign-in too, or comes first and is seen here.
+    if (outsider !== undefined && !(await isLinked(tx, outsider, proof.id))) fail('invalid_credentials');
+    return startSession(tx, proof.id, incoming.headers['user-agent']);
+  });
   if (before !== undefined) await closeFamily(ctx, before.family);
-  return seeOther(inTheirLanguage(incoming, next), sessionCookies(ctx, incoming, cookie));
+  return seeOther(inTheirLanguage(incoming, next), sessionCookies(ctx, incoming, opened));
 }
 
 /**
@@ -145,20 +156,21 @@ async function open(ctx: Ctx, incoming: Incoming, proof: Proof, next: string): P
  * asks for the code where the account has a second factor.
  * @param next a path of ours, by `localPath`
  * @param proof of the password; absent where an outside issuer said who it is
- * @throws invalid_credentials when the account is switched off, or the password was changed meanwhile
+ * @param outsider whom that issuer said it is
+ * @throws invalid_credentials when the account is switched off, the password was changed or the identity unlinked meanwhile
  */
 export async function completeSignIn(
   ctx: Ctx,
   incoming: Incoming,
-  { account, next, proof }: { account: number; next: string; proof?: Proof },
+  { account, next, proof, outsider }: { account: number; next: string; proof?: Proof; outsider?: Outsider },
 ): Promise<Answer> {
   const row = await ctx.db.one<{ second_factor: boolean; language_code: string }>(sql`
     select second_factor, language_code from account where id = ${account} and is_active`);
   if (row === undefined) fail('invalid_credentials');
   const given = proof ?? { id: account, hash: null, secondFactor: false };
-  if (!row.second_factor || given.secondFactor) return open(ctx, incoming, given, next);
+  if (!row.second_factor || given.secondFactor) return open(ctx, incoming, given, { next, outsider });
   const until = ctx.clock.now().getTime() + STEP_MILLISECONDS;
-  const step = { account, proof: given.hash === null ? null : fingerprint(given.hash), next, until };
+  const step = { account, proof: given.hash === null ? null : fingerprint(given.hash), outsider, next, until };
   return codePage(viewOf(ctx, incoming, row.language_code), seal(ctx, step), { next });
 }
 
@@ -169,8 +181,9 @@ async function signIn(ctx: Ctx, request: Request<object>): Promise<Answer> {
   try {
     // What is no address is nobody's: it costs no comparison, and tells nothing.
     if ('problem' in emailKind.read(email, true) || field('password').length > 128) fail('invalid_credentials');
-    await throttle(ctx, 'login', `email:${foldEmail(email)}`);
-    const proof = await checkPassword(ctx, email, field('password'));
+    const device = await knownDevice(ctx, request, email);
+    await throttleSignIn(ctx, email, device);
+    const proof = await checkPassword(ctx, email, field('password'), device);
     return await completeSignIn(ctx, request, { account: proof.id, next, proof });
   } catch (error) {
     if (!(error instanceof Failure) || !['invalid_credentials', 'throttled'].includes(error.code)) throw error;
@@ -195,7 +208,7 @@ async function enterCode(ctx: Ctx, request: Request<object>): Promise<Answer> {
   try {
     await takeCode(ctx, step.account, field('otp'));
     const hash = step.proof === null ? null : row.password;
-    return await open(ctx, request, { id: step.account, hash, secondFactor: true }, step.next);
+    return await open(ctx, request, { id: step.account, hash, secondFactor: true }, step);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     if (error.code === 'invalid_credentials') return again();

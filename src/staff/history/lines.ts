@@ -159,6 +159,8 @@ export async function storeLines(ctx: Ctx, lines: readonly Line[]): Promise<void
     ), event as (
       insert into staff_event (id, company, number, kind, entry, account, actor, at, line, hash)
       select id, company, number, kind, entry, account, actor, at, line, decode(hash, 'hex') from new
+    ), unsealed as (
+      insert into staff_unsealed (event, company) select id, company from new
     ), evidence as (
       insert into staff_evidence (event, salt, evidence) select id, decode(salt, 'hex'), evidence from new
     )

@@ -1,5 +1,5 @@
-/** `/v1/companies/{id}/history` and `…/access`: who changed what, and who could do what when. */
-import { companyKeeper } from '../../accounts/callers.ts';
+/** `/v1/companies/{id}/history` and `…/access`: who changed what, and who could do what when; `/v1/history/head` to prove it by. */
+import { companyKeeper, operator } from '../../accounts/callers.ts';
 import { refuse } from '../../platform/failure.ts';
 import { ok, type Route, route } from '../../platform/http.ts';
 import { own, pathId, problems, queryInteger, queryText, queryTime } from '../../platform/problem.ts';
@@ -9,6 +9,7 @@ import { type Permission, permissionKeys } from '../permissions.ts';
 import { callerOf } from '../requests.ts';
 import { type EventKind, eventKinds } from './lines.ts';
 import { listHistory, whoCould } from './past.ts';
+import { historyHead } from './seals.ts';
 
 const common = { dialect: own, who: companyKeeper, tag: 'Entries' } as const;
 const idOrNull = { type: ['integer', 'null'] };
@@ -161,5 +162,35 @@ export const historyRoutes: readonly Route[] = [
       if (permission === undefined) refuse({ path: ['permission'], key: 'field.required' });
       return ok({ items: await whoCould(ctx, company, { shop, permission, at }), next: null });
     },
+  }),
+  route({
+    ...common,
+    who: operator('companies'),
+    method: 'GET',
+    path: '/v1/history/head',
+    operationId: 'getHistoryHead',
+    summary: 'The newest signed head of the history of all companies',
+    description:
+      'Kept elsewhere by date, it proves later that no line before it was cut off or rewritten: `assent staff verify --head HASH`. It is also written into the log every ten minutes. The key is that of the ledger.',
+    query: {
+      at: { description: 'The newest head of this moment', schema: { type: 'string', format: 'date-time' } },
+    },
+    answers: {
+      200: {
+        description: 'The head; nulls while nothing is sealed',
+        schema: object(
+          {
+            count: { ...integer, description: 'Seals up to here' },
+            hash: textOrNull,
+            at: timeOrNull,
+            signature: { ...textOrNull, description: 'Ed25519 over the hash, base64' },
+          },
+          'HistoryHead',
+        ),
+        example: { count: 17, hash: '9f86…', at: '2026-11-21T08:00:01.000Z', signature: 'q0m…' },
+      },
+      ...problems(400, 401, 403),
+    },
+    run: async (ctx, { query }) => ok(await historyHead(ctx, queryTime(query, 'at'))),
   }),
 ];

@@ -6,19 +6,14 @@ import { fail } from '../../platform/failure.ts';
 import { pairOf } from '../entries/rights.ts';
 import { chainHash, type StaffEvent } from './lines.ts';
 import { follow, linesOf, nothing, type Past, type StoredLine } from './past.ts';
-
-/** Something that is not as it was written. */
-export interface HistoryFault {
-  readonly company: number;
-  /** Number of the line; null: the rights in force are not what the lines say. */
-  readonly line: number | null;
-  /** A sentence. */
-  readonly what: string;
-}
+import { checkSeals, type HistoryFault } from './seals.ts';
 
 export interface HistoryCheck {
   readonly companies: number;
   readonly lines: number;
+  readonly seals: number;
+  /** Lines recorded but not yet sealed. */
+  readonly unsealed: number;
   /** The first of each company; none: everything holds. */
   readonly faults: readonly HistoryFault[];
 }
@@ -132,11 +127,15 @@ async function checkCompany(ctx: Ctx, company: CompanyRow): Promise<{ lines: num
 
 /**
  * Checks histories: each line follows the one before it, its columns and evidence are what it says, the last one is the
- * one the company ends with, and its rights, owner and shops are what the lines lead to. Beside a running service.
- * @param company one of them; absent: all
+ * one the company ends with, its rights, owner and shops are what the lines lead to, and what was sealed is still there.
+ * Beside a running service.
+ * @param options `company`: one of them instead of all; `head`: hash of a head that was kept elsewhere, in hex
  * @throws not_found for a company that does not exist
  */
-export async function verifyHistory(root: Ctx, company?: number): Promise<HistoryCheck> {
+export async function verifyHistory(
+  root: Ctx,
+  { company, head }: { company?: number | undefined; head?: string | undefined } = {},
+): Promise<HistoryCheck> {
   const ids = await root.db.rows<{ id: number }>(sql`
     select id from company where ${company ?? null}::bigint is null or id = ${company ?? null} order by id`);
   if (company !== undefined && ids.length === 0) fail('not_found');
@@ -160,5 +159,7 @@ export async function verifyHistory(root: Ctx, company?: number): Promise<Histor
     for (const { company: gone, number } of stray)
       faults.push({ company: gone, line: number, what: 'there are lines of a company that does not exist' });
   }
-  return { companies: ids.length, lines, faults };
+  const { fault, ...sealed } = await checkSeals(root, { company, head });
+  if (fault !== undefined && !faults.some((one) => one.company === fault.company)) faults.push(fault);
+  return { companies: ids.length, lines, ...sealed, faults };
 }
