@@ -253,6 +253,16 @@ describe('a browser that asks before it sends', () => {
   });
 });
 
+test('only OPTIONS asks first: any other request is done, whatever headers it has', async () => {
+  const headers = { origin: SHOP, 'access-control-request-method': 'GET' };
+  const reply = await kit.send('GET', '/.well-known/oauth-authorization-server', { headers });
+  expect([reply.status, reply.body.token_endpoint, cors(reply)]).toEqual([
+    200,
+    'http://localhost:80/api/token',
+    SHARED,
+  ]);
+});
+
 describe('who gets nothing of it', () => {
   test.each([
     'null',
