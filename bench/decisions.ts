@@ -32,7 +32,7 @@ async function seed({ db, keys }: Pick<Bed, 'db' | 'keys'>, accounts: number): P
     `insert into consent_state (contact_point, channel, purpose, state, since, event, account, proven, latest, kind, source)
      select contact_point, channel, purpose, case kind when 'grant' then 'granted' else 'withdrawn' end, occurred_at, id, account, false, occurred_at, kind, source
        from consent_event where $1::int > 0`,
-    `insert into api_key (name, key_hash, scopes, created_at) select 'bench', sha256('${KEY}'::bytea), '{decisions}', now() where $1::int > 0`,
+    `insert into api_key (name, key_hash, scopes, created_at, created_by) select 'bench', sha256('${KEY}'::bytea), '{decisions}', now(), 'command' where $1::int > 0`,
   ])
     await db.run(prepared(statement, accounts));
   for (const table of ['contact_point', 'account', 'consent_event', 'consent_state'])

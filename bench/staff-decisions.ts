@@ -51,7 +51,8 @@ async function seed(db: Database, entries: number, companies: number): Promise<v
       prepared(statement, ...(statement.includes('$3') ? [entries, companies, permissionKeys] : [entries, companies])),
     );
   await db.run(sql`
-    insert into api_key (name, key_hash, scopes, created_at) values ('bench', sha256(${KEY}::text::bytea), '{decisions}', now())`);
+    insert into api_key (name, key_hash, scopes, created_at, created_by)
+    values ('bench', sha256(${KEY}::text::bytea), '{decisions}', now(), 'command')`);
   for (const table of ['account', 'company', 'shop', 'entry', 'entry_right', 'staff_event'])
     await db.run(prepared(`vacuum analyze ${table}`));
 }

@@ -8,7 +8,9 @@ import { accountRoutes } from './accounts/routes.ts';
 import { tellSecondFactor } from './accounts/second-factor-mails.ts';
 import { sweepSessions } from './accounts/sessions.ts';
 import { accountsRoutes } from './admin/account-routes.ts';
+import { keyRoutes } from './admin/key-routes.ts';
 import { operatorEventRoutes } from './admin/operator-event-routes.ts';
+import { operatorRoutes } from './admin/operator-routes.ts';
 import { adminRoutes } from './admin/routes.ts';
 import { sweepBaskets } from './consent/baskets.ts';
 import { decisionRoutes } from './consent/decision-routes.ts';
@@ -101,7 +103,9 @@ export const apiRoutes: readonly Route[] = [
   ...clientRoutes,
   ...adminRoutes,
   ...accountsRoutes,
+  ...operatorRoutes,
   ...operatorEventRoutes,
+  ...keyRoutes,
   ...privacyRoutes,
   ...smsRoutes,
   ...loyaltyRoutes,

@@ -1,13 +1,15 @@
 /** The demo shop: fixed sign-ins, ids and key, and a few hundred lifelike customers, so that everything can be tried at once. */
+
+import { atTheMachine } from './accounts/operator-events.ts';
 import { hashPassword } from './accounts/passwords.ts';
 import { readPhone } from './accounts/phone-numbers.ts';
+import { createApiKey } from './admin/keys.ts';
 import { ConfigError } from './config.ts';
 import { stateForBasket } from './consent/baskets.ts';
 import { channels } from './consent/channels.ts';
 import { sealAll } from './consent/ledger/seals.ts';
 import { addNotice } from './consent/notices.ts';
 import { createClient } from './oauth/clients.ts';
-import { createApiKey } from './operators.ts';
 import { type Ctx, transaction } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { changeProfile } from './profile/profile.ts';
@@ -103,8 +105,8 @@ export async function seedDemo(ctx: Ctx, say: (line: string) => void): Promise<v
     // Nobody is invited to a demo: every address counts as proven.
     await tx.db.run(sql`update account set email_verified_at = date_joined`);
     await seedCompanies(tx, password);
-    await createApiKey(tx, 'Demo', ['*'], API_KEY);
-    await createClient(tx, { id: 'demo', name: 'Demo back office', password_grant: true });
+    await createApiKey(tx, { name: 'Demo', scopes: ['*'], key: API_KEY }, atTheMachine);
+    await createClient(tx, { id: 'demo', name: 'Demo back office', password_grant: true }, atTheMachine);
     await tx.db.run(sql`update account set is_operator = true where email = 'operator@example.com'`);
     await seedBaskets(tx);
   });

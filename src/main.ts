@@ -2,7 +2,8 @@
 /** The commands. Progress and words go to stderr, data to stdout. */
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
-import { accountCommands } from './admin/commands.ts';
+import { accountCommands, type Chosen, doer, WHY } from './admin/commands.ts';
+import { keyCommands, operatorCommands } from './admin/operator-commands.ts';
 import { apiDocument } from './app.ts';
 import { type Config, ConfigError, configRows, readConfig } from './config.ts';
 import { verifyLedger } from './consent/ledger/audit.ts';
@@ -13,7 +14,7 @@ import { type Installation, openInstallation } from './installation.ts';
 import { loyaltyCommands } from './loyalty/commands.ts';
 import { reconcileCommand } from './loyalty/reconcile-command.ts';
 import { clientCommands } from './oauth/commands.ts';
-import { createApiKey, createOperator, resetSecondFactor } from './operators.ts';
+import { createOperator, resetSecondFactor } from './operators.ts';
 import { budgetCommand } from './phone/budget-command.ts';
 import { testCommand } from './phone/test-command.ts';
 import type { Ctx } from './platform/ctx.ts';
@@ -216,20 +217,16 @@ operator
 operator
   .command('reset-second-factor <email>')
   .description('take the second factor of anybody away who lost their app and recovery codes; their sign-ins end')
-  .action((email: string) =>
-    withInstallation(async ({ ctx }) => say(`${await resetSecondFactor(ctx, email)} signs in by password alone now.`)),
+  .option(...WHY)
+  .action((email: string, chosen: Chosen) =>
+    withInstallation(async ({ ctx }) =>
+      say(`${await resetSecondFactor(ctx, email, doer(chosen))} signs in by password alone now.`),
+    ),
   );
 
-const key = program.command('key').description('API keys for programs');
-key
-  .command('create <name>')
-  .description('make an API key; it is shown once')
-  .requiredOption('--scopes <list>', 'comma separated scopes, or *', (list: string) =>
-    list.split(',').map((scope) => scope.trim()),
-  )
-  .action((name: string, { scopes }: { scopes: string[] }) =>
-    withInstallation(async ({ ctx }) => print(await createApiKey(ctx, name, scopes))),
-  );
+operatorCommands(operator, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
+
+keyCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
 
 accountCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
 

@@ -1,15 +1,14 @@
-/** What only an operator at the machine can do: make operators and API keys. */
+/** What only an operator at the machine can do: make operators. */
 import { createAccount, findByEmail } from './accounts/accounts.ts';
-import { apiScopes } from './accounts/callers.ts';
 import { disown } from './accounts/invitations.ts';
-import { atTheMachine, recordOperatorEvent } from './accounts/operator-events.ts';
+import { atTheMachine, type Doer, recordOperatorEvent } from './accounts/operator-events.ts';
 import { hashPassword, passwordComplaints } from './accounts/passwords.ts';
 import { takeSecondFactor } from './admin/acts.ts';
 import { type Ctx, transaction } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { email as emailKind } from './platform/drf.ts';
 import { CommandError } from './platform/failure.ts';
-import { randomKey, sha256 } from './platform/keys.ts';
+import { randomKey } from './platform/keys.ts';
 import { say } from './platform/language.ts';
 
 /**
@@ -69,30 +68,9 @@ export async function createOperator(
  * phone may be in them. Make sure first that it is them who ask.
  * @throws CommandError when the address has no account, or the account no second factor
  */
-export async function resetSecondFactor(ctx: Ctx, address: string): Promise<string> {
+export async function resetSecondFactor(ctx: Ctx, address: string, by: Doer = atTheMachine): Promise<string> {
   const known = await findByEmail(ctx, address);
   if (known === undefined) throw new CommandError(`${address} has no account.`);
-  if (!(await takeSecondFactor(ctx, known.id, atTheMachine)))
-    throw new CommandError(`${known.email} has no second factor.`);
+  if (!(await takeSecondFactor(ctx, known.id, by))) throw new CommandError(`${known.email} has no second factor.`);
   return known.email;
-}
-
-/** Makes an API key; the key itself is returned once and kept as a hash. @param scopes of `apiScopes`, or `*` */
-export async function createApiKey(
-  ctx: Ctx,
-  name: string,
-  scopes: readonly string[],
-  key = `assent_${randomKey()}`,
-): Promise<string> {
-  const unknown = scopes.filter((scope) => scope !== '*' && !(apiScopes as readonly string[]).includes(scope));
-  if (unknown.length > 0)
-    throw new CommandError(`Unknown scope ${unknown.join(', ')}. Known: ${apiScopes.join(', ')}, or * for all.`);
-  await transaction(ctx, async (tx) => {
-    const made = await tx.db.one<{ id: number }>(sql`
-      insert into api_key (name, key_hash, scopes, created_at)
-      values (${name}, ${sha256(key)}, ${scopes}::text[], ${tx.clock.now()}) returning id`);
-    const detail = { after: { key: made!.id, scopes } };
-    await recordOperatorEvent(tx, atTheMachine, { kind: 'key_made', subject: name, detail });
-  });
-  return key;
 }

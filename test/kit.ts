@@ -3,11 +3,13 @@ import type { FastifyInstance } from 'fastify';
 import { Logger, runOnce } from 'graphile-worker';
 import pg from 'pg';
 import { inject } from 'vitest';
+import { atTheMachine } from '../src/accounts/operator-events.ts';
+import { createApiKey } from '../src/admin/keys.ts';
 import { createHttp, createTasks } from '../src/app.ts';
 import { type Verification, verifyLedger } from '../src/consent/ledger/audit.ts';
 import { sealAll } from '../src/consent/ledger/seals.ts';
 import { createClient } from '../src/oauth/clients.ts';
-import { createApiKey, createOperator } from '../src/operators.ts';
+import { createOperator } from '../src/operators.ts';
 import type { Ctx } from '../src/platform/ctx.ts';
 import { type Connection, type Database, openDatabase, prepared } from '../src/platform/db.ts';
 import type { EngineRoles } from '../src/platform/engine/engine.ts';
@@ -49,6 +51,7 @@ export interface Client {
 
 export const PASSWORD = 'correct-horse-battery';
 let people = 0;
+let keysMade = 0;
 let databases = 0;
 
 export interface Kit {
@@ -215,14 +218,15 @@ async function openKit(
     },
     signIn: (email, password = PASSWORD) => signedIn('/users/login/', { email, password }, email),
     async bearer(email, password = PASSWORD) {
-      await createClient(ctx, { id: 'kit', name: 'Kit', password_grant: true }).catch(() => {});
+      await createClient(ctx, { id: 'kit', name: 'Kit', password_grant: true }, atTheMachine).catch(() => {});
       const { body } = await kit.send('POST', '/api/token', {
         body: { grant_type: 'password', client_id: 'kit', username: email, password },
       });
       return sender(() => ({ authorization: `Bearer ${body.access_token}` }));
     },
     async apiKey(...scopes) {
-      const key = await createApiKey(ctx, 'kit', scopes);
+      keysMade += 1;
+      const { key } = await createApiKey(ctx, { name: `kit ${keysMade}`, scopes }, atTheMachine);
       return sender(() => ({ authorization: `Bearer ${key}` }));
     },
     async operator() {

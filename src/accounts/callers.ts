@@ -33,6 +33,7 @@ export const apiScopes = [
   'companies',
   'webhooks',
   'clients',
+  'keys',
 ] as const;
 export type ApiScope = (typeof apiScopes)[number];
 
@@ -168,12 +169,27 @@ export const operator = (scope: ApiScope): Who<Operator> => ({
       if (!found.scopes.includes('*') && !found.scopes.includes(scope)) fail('forbidden', { values: { need: scope } });
       return { caller: `key:${found.id}`, name: `key:${found.id}` };
     }
-    const found = (await bySession(ctx, incoming)) ?? fail('not_authenticated');
-    if (!found.account.is_operator) fail('forbidden', { values: { need: scope } });
-    if (needsSecondFactor(ctx, 'operators', found.account)) fail('second_factor_required');
-    return { caller: name(found), name: `operator:${found.account.id}` };
+    return inPerson(ctx, incoming, () => fail('forbidden', { values: { need: scope } }));
   },
 });
+
+/** An operator by their browser. */
+async function inPerson(ctx: Ctx, incoming: Incoming, refuse: () => never): Promise<Operator> {
+  const found = (await bySession(ctx, incoming)) ?? fail('not_authenticated');
+  if (!found.account.is_operator) refuse();
+  if (needsSecondFactor(ctx, 'operators', found.account)) fail('second_factor_required');
+  return { caller: name(found), name: `operator:${found.account.id}` };
+}
+
+/** A signed-in operator and no program of theirs, whatever its scopes: for what a key must not do for itself. */
+export const signedInOperator: Who<Operator> = {
+  name: 'a signed-in operator, and no API key',
+  security: [{ SessionCookie: [] }],
+  async admit(ctx, incoming) {
+    if (credentials(incoming, 'bearer') !== undefined) fail('in_person');
+    return inPerson(ctx, incoming, () => fail('in_person'));
+  },
+};
 
 /** Whoever looks after companies: an operator or a program of theirs, or an account within the rights it has there. */
 export interface Keeper extends Actor {

@@ -64,7 +64,7 @@ export const againIfTaken = <T>(ctx: Ctx, verb: (ctx: Ctx) => Promise<T>): Promi
  * Mails an invitation; the one before it ends. Within a minute of the last one nothing is sent.
  * @throws throttled
  */
-export const invite = (ctx: Ctx, account: number, language: string, company?: number): Promise<void> =>
+export const invite = (ctx: Ctx, account: number, language: string, company?: number): Promise<boolean> =>
   sendLink(ctx, {
     purpose: 'invitation',
     account,

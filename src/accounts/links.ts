@@ -45,6 +45,8 @@ const MAILS = { count: 5, duration: 3600 };
  * of the last minute, for the same address, stays and nothing is mailed. An account that is switched off gets none.
  * @param seconds life of the link
  * @param unsent makes the link and counts it, but mails nothing: nobody can ever open it
+ * @param uncounted an operator wants it: strangers who used the hour's mails up do not stop it
+ * @returns whether a mail goes out
  * @throws throttled when the address was mailed five times within the hour; a reset is passed over in silence instead
  */
 export async function sendLink(
@@ -57,35 +59,36 @@ export async function sendLink(
     newEmail?: string;
     previousEmail?: string;
     unsent?: boolean;
+    uncounted?: boolean;
     /** From which an invitation is. */
     company?: number;
   },
-): Promise<void> {
+): Promise<boolean> {
   const now = ctx.clock.now();
   const id = randomUUID();
-  await ctx.db.transaction(async (db) => {
+  return ctx.db.transaction(async (db) => {
     const tx = { ...ctx, db };
     // Locked: of two requests at once the second sees the first one's link.
     const account = await db.one<{ email_key: string }>(
       sql`select email_key from account where id = ${link.account} and is_active for no key update`,
     );
     // Switched off meanwhile: its links have ended, and no new one may wait for the day it is switched on.
-    if (account === undefined) return;
+    if (account === undefined) return false;
     const recent = await db.rows<{ new_email: string | null }>(sql`
       select new_email from mail_link
        where account = ${link.account} and purpose = ${link.purpose} and used_at is null and expires_at > ${now}
          and created_at > ${new Date(now.getTime() - REPEAT_MILLISECONDS)}`);
     const address = link.newEmail === undefined ? account.email_key : foldEmail(link.newEmail);
-    if (recent.some(({ new_email }) => new_email === null || foldEmail(new_email) === address)) return;
+    if (recent.some(({ new_email }) => new_email === null || foldEmail(new_email) === address)) return false;
     // A counter for each purpose: shared, a reset's silence could be read from the answer to a change of address.
-    const counts = [await countHit(tx, `mail-${link.purpose}`, address, MAILS)];
+    const counts = link.uncounted ? [] : [await countHit(tx, `mail-${link.purpose}`, address, MAILS)];
     // Whoever asks for a change names the address: without this they could name any number of them.
     if (link.purpose === 'email_change') {
       counts.push(await countHit(tx, 'mail-email_change-account', String(link.account), MAILS));
     }
     const full = counts.filter(({ over }) => over);
     if (full.length > 0) {
-      if (link.purpose === 'password_reset') return;
+      if (link.purpose === 'password_reset') return false;
       throw throttled(Math.max(...full.map(({ resetSeconds }) => resetSeconds)));
     }
     // Marked and not deleted: the notice to the old address goes out whatever became of its link.
@@ -95,9 +98,10 @@ export async function sendLink(
       insert into mail_link (id, purpose, account, new_email, previous_email, company, language, created_at, expires_at)
       values (${id}, ${link.purpose}, ${link.account}, ${link.newEmail ?? null}, ${link.previousEmail ?? null}, ${link.company ?? null}, ${link.language},
               ${now}, ${new Date(now.getTime() + link.seconds * 1000)})`);
-    if (link.unsent) return;
+    if (link.unsent) return false;
     await enqueue(tx, 'send_mail', { mail: link.purpose, link: id });
     if (link.purpose === 'email_change') await enqueue(tx, 'send_mail', { mail: 'email_change_notice', link: id });
+    return true;
   });
 }
 

@@ -11,8 +11,11 @@ export const operatorEventKinds = [
   'sign_ins_ended',
   'identity_unlinked',
   'second_factor_removed',
+  'password_voided',
   'operator_made',
+  'operator_revoked',
   'key_made',
+  'key_revoked',
   'client_made',
   'client_changed',
 ] as const;

@@ -1,16 +1,24 @@
 /** Accounts over HTTP: finding one, and what operators do when it is in the wrong hands. */
 import Type from 'typebox';
-import { operator } from '../accounts/callers.ts';
+import { type Operator, operator } from '../accounts/callers.ts';
+import type { Doer } from '../accounts/operator-events.ts';
 import { ownSessions } from '../accounts/sessions.ts';
 import { channels } from '../consent/channels.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { fail, refuse } from '../platform/failure.ts';
-import { empty, type Incoming, ok, type Route, route } from '../platform/http.ts';
-import { own, pathId, problems, queryInteger, queryText, readBody } from '../platform/problem.ts';
+import { empty, type Incoming, ok, type Request, type Route, route } from '../platform/http.ts';
+import { changeReason, own, pathId, problems, queryInteger, queryText, readBody } from '../platform/problem.ts';
 import { flag, flagOrNull, integer, object, page, text, textOrNull, time, timeOrNull } from '../platform/schema.ts';
 import { reason } from '../staff/requests.ts';
 import { accountExists, findAccounts, readAccount } from './accounts.ts';
-import { endSignIns, outsideIdentities, switchAccount, takeSecondFactor, unlinkIdentity } from './acts.ts';
+import {
+  endSignIns,
+  outsideIdentities,
+  switchAccount,
+  takeSecondFactor,
+  unlinkIdentity,
+  voidPassword,
+} from './acts.ts';
 
 const accountProperties = {
   id: integer,
@@ -122,6 +130,12 @@ const accountChange = Type.Object(
   { additionalProperties: false, title: 'AccountChange' },
 );
 
+const why = Type.Object({ reason }, { additionalProperties: false, title: 'Reason' });
+const WHY = ' `Assent-Change-Reason` goes to the history.';
+
+/** Who does it, and why they say they do it. */
+const doer = (request: Request<Operator>): Doer => ({ name: request.actor.name, reason: changeReason(request) });
+
 const reading = { dialect: own, who: operator('accounts'), tag: 'Accounts' } as const;
 const managing = { dialect: own, who: operator('manage_accounts'), tag: 'Accounts' } as const;
 
@@ -194,8 +208,8 @@ export const accountsRoutes: readonly Route[] = [
     },
     async run(ctx, { actor, params, body }) {
       const id = pathId(params, 'id');
-      const { active, reason: why } = readBody(accountChange, body);
-      const { unmanaged_companies } = await switchAccount(ctx, id, active, { name: actor.name, reason: why });
+      const { active, reason: told } = readBody(accountChange, body);
+      const { unmanaged_companies } = await switchAccount(ctx, id, active, { name: actor.name, reason: told });
       return ok({ ...((await readAccount(ctx, id)) ?? fail('not_found')), unmanaged_companies });
     },
   }),
@@ -221,10 +235,10 @@ export const accountsRoutes: readonly Route[] = [
     path: '/v1/accounts/{id}/sessions',
     operationId: 'endAccountSessions',
     summary: 'End every sign-in of an account',
-    description: 'Its tokens and the codes under way end with this call. It may sign in again.',
-    answers: { 204: { description: 'There is none any more' }, ...problems(401, 403, 404) },
-    async run(ctx, { actor, params }) {
-      await endSignIns(ctx, pathId(params, 'id'), { name: actor.name });
+    description: `Its tokens and the codes under way end with this call. It may sign in again.${WHY}`,
+    answers: { 204: { description: 'There is none any more' }, ...problems(400, 401, 403, 404) },
+    async run(ctx, request) {
+      await endSignIns(ctx, pathId(request.params, 'id'), doer(request));
       return empty(204);
     },
   }),
@@ -250,14 +264,13 @@ export const accountsRoutes: readonly Route[] = [
     path: '/v1/accounts/{id}/identities',
     operationId: 'unlinkAccountIdentity',
     summary: 'Unlink an outside identity from an account',
-    description:
-      'Every sign-in of the account ends with this call: which of them came by the issuer is not known. While the issuer vouches for the address of the account, the next sign-in there links it anew.',
+    description: `Every sign-in of the account ends with this call: which of them came by the issuer is not known. While the issuer vouches for the address of the account, the next sign-in there links it anew.${WHY}`,
     query: { issuer: { description: 'Required: `issuer` of the identity', schema: { type: 'string' } } },
     answers: { 204: { description: 'It is not linked any more' }, ...problems(400, 401, 403, 404) },
-    async run(ctx, { actor, params, query }) {
-      const id = pathId(params, 'id');
-      const issuer = queryText(query, 'issuer') ?? refuse({ path: ['issuer'], key: 'field.required' });
-      await unlinkIdentity(ctx, id, issuer, { name: actor.name });
+    async run(ctx, request) {
+      const id = pathId(request.params, 'id');
+      const issuer = queryText(request.query, 'issuer') ?? refuse({ path: ['issuer'], key: 'field.required' });
+      await unlinkIdentity(ctx, id, issuer, doer(request));
       return empty(204);
     },
   }),
@@ -267,12 +280,40 @@ export const accountsRoutes: readonly Route[] = [
     path: '/v1/accounts/{id}/second-factor',
     operationId: 'removeAccountSecondFactor',
     summary: 'Take the second factor of an account away',
-    description:
-      'For somebody who lost app and recovery codes: make sure that it is them who ask. Every sign-in of the account ends with this call, and its owner is told by mail.',
-    answers: { 204: { description: 'There is none any more' }, ...problems(401, 403, 404) },
-    async run(ctx, { actor, params }) {
-      await takeSecondFactor(ctx, pathId(params, 'id'), { name: actor.name });
+    description: `For somebody who lost app and recovery codes: make sure that it is them who ask. Every sign-in of the account ends with this call, and its owner is told by mail.${WHY}`,
+    answers: { 204: { description: 'There is none any more' }, ...problems(400, 401, 403, 404) },
+    async run(ctx, request) {
+      await takeSecondFactor(ctx, pathId(request.params, 'id'), doer(request));
       return empty(204);
+    },
+  }),
+  route({
+    ...managing,
+    method: 'POST',
+    path: '/v1/accounts/{id}/password-reset',
+    operationId: 'voidAccountPassword',
+    summary: 'Make the password of an account worthless, and mail a link to set a new one',
+    description:
+      'For a password that others know. Every sign-in and mailed link of the account ends with this call. One that is switched off gets no mail: its owner asks for the link when it is on.',
+    body: { required: false, schema: why, example: { reason: 'She used it elsewhere too, and it leaked there' } },
+    answers: {
+      200: {
+        description: 'The password is void',
+        schema: object(
+          {
+            sign_ins: { ...integer, description: 'That ended' },
+            mailed: { ...flag, description: 'The mail with the link goes out' },
+          },
+          'VoidedPassword',
+        ),
+        example: { sign_ins: 3, mailed: true },
+      },
+      ...problems(400, 401, 403, 404, 409, 413, 415),
+    },
+    async run(ctx, { actor, params, body }) {
+      const by = { name: actor.name, reason: readBody(why, body).reason };
+      const { ended, mailed } = await voidPassword(ctx, pathId(params, 'id'), by);
+      return ok({ sign_ins: ended, mailed });
     },
   }),
 ];

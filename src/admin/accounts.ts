@@ -84,3 +84,19 @@ export async function readAccount(ctx: Ctx, id: number): Promise<AccountInFull |
 /** Whether there is an account of this id. */
 export const accountExists = async (ctx: Ctx, id: number): Promise<boolean> =>
   (await ctx.db.one(sql`select from account where id = ${id}`)) !== undefined;
+
+/** Who runs the installation. */
+export interface OperatorView {
+  readonly id: number;
+  readonly email: string;
+  readonly first_name: string;
+  readonly last_name: string;
+  readonly is_active: boolean;
+  readonly second_factor: boolean;
+  readonly last_login: Date | null;
+}
+
+/** All operators, those that are switched off too, in the order of their ids. */
+export const listOperators = (ctx: Ctx): Promise<OperatorView[]> =>
+  ctx.db.rows<OperatorView>(sql`
+    select id, email, first_name, last_name, is_active, second_factor, last_login from account where is_operator order by id`);

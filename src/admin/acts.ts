@@ -1,27 +1,33 @@
 /**
  * What operators do with the account of somebody: switch it off and on, end its sign-ins, unlink outside identities, take
- * the second factor away. Each is one transaction under the lock of the account's row, with its line in the history; from
+ * the second factor away, void its password, take the role of an operator. Each is one transaction under the lock of the account's row, with its line in the history; from
  * its end on no process honours what it took.
  */
-import { endLinks } from '../accounts/links.ts';
+import { endLinks, sendLink } from '../accounts/links.ts';
 import { type Doer, recordOperatorEvent } from '../accounts/operator-events.ts';
+import { holdOperators, keepOperator, stillOperator } from '../accounts/operators.ts';
+import { hashPassword } from '../accounts/passwords.ts';
 import { removeSecondFactor } from '../accounts/second-factor.ts';
 import { closeOthers } from '../accounts/sessions.ts';
 import { endPhoneChange } from '../phone/verification.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { fail } from '../platform/failure.ts';
+import { randomKey } from '../platform/keys.ts';
 import { unmanagedCompanies } from '../staff/companies/unmanaged.ts';
 
 interface Held {
   readonly is_active: boolean;
   readonly is_operator: boolean;
+  readonly has_password: boolean;
+  readonly language_code: string;
 }
 
 /** The account as it is until the transaction ends. Whoever gives or ends its sign-ins, codes and links waits. @throws not_found */
 const hold = async (tx: Ctx, account: number): Promise<Held> =>
-  (await tx.db.one<Held>(sql`select is_active, is_operator from account where id = ${account} for no key update`)) ??
-  fail('not_found');
+  (await tx.db.one<Held>(sql`
+    select is_active, is_operator, password is not null as has_password, language_code
+      from account where id = ${account} for no key update`)) ?? fail('not_found');
 
 /** Ends every sign-in, and the codes on their way to become one. @returns how many sign-ins there were */
 async function endAll(tx: Ctx, account: number): Promise<number> {
@@ -31,19 +37,12 @@ async function endAll(tx: Ctx, account: number): Promise<number> {
   return open!.count;
 }
 
-/** @throws own_account, last_operator, not_authenticated */
-async function guardOff(tx: Ctx, account: number, { is_operator }: Held, by: Doer): Promise<void> {
+/** Whether somebody may keep an account from acting as an operator. @throws own_account, last_operator, not_authenticated */
+async function guard(tx: Ctx, account: number, { is_operator, is_active }: Held, by: Doer): Promise<void> {
   if (by.name === `operator:${account}`) fail('own_account');
-  const doer = /^operator:(\d+)$/.exec(by.name)?.[1];
-  if (doer !== undefined) {
-    // Admitted a moment ago, and switched off since by the very colleague they mean.
-    const still = await tx.db.one(sql`select from account where id = ${doer} and is_active and is_operator`);
-    if (still === undefined) fail('not_authenticated');
-  }
-  if (!is_operator) return;
-  const other = await tx.db.one(sql`
-    select from account where is_operator and is_active and id <> ${account} limit 1`);
-  if (other === undefined) fail('last_operator');
+  // Admitted a moment ago, they may have been switched off since by the very colleague they mean.
+  await stillOperator(tx, by);
+  if (is_operator && is_active) await keepOperator(tx, account);
 }
 
 /**
@@ -60,13 +59,12 @@ export function switchAccount(
   by: Doer,
 ): Promise<{ changed: boolean; ended: number; unmanaged_companies: number[] }> {
   return transaction(root, async (tx) => {
-    // One at a time, before any row: two operators who switch each other off must not both find the other one left.
-    if (!active) await tx.db.one(sql`select pg_advisory_xact_lock(hashtext('assent.operators'))`);
+    if (!active) await holdOperators(tx);
     const held = await hold(tx, account);
     const changed = held.is_active !== active;
     let ended = 0;
     if (changed && !active) {
-      await guardOff(tx, account, held, by);
+      await guard(tx, account, held, by);
       ended = await endAll(tx, account);
       await endLinks(tx, account);
       await endPhoneChange(tx, [account]);
@@ -155,5 +153,47 @@ export function takeSecondFactor(root: Ctx, account: number, by: Doer): Promise<
       detail: { before: { second_factor: true }, after: { second_factor: false }, sign_ins: ended },
     });
     return true;
+  });
+}
+
+/**
+ * Makes the password of an account worthless, whoever knows it, ends its sign-ins and mailed links, and mails a link to
+ * set a new one. An account that is switched off gets no mail.
+ * @returns how many sign-ins ended, and whether the mail goes out
+ * @throws not_found; no_password for an account that has none
+ */
+export async function voidPassword(root: Ctx, account: number, by: Doer): Promise<{ ended: number; mailed: boolean }> {
+  // A hash like any other, so that it is compared in the same time, of a password that nobody has ever seen.
+  const hash = await hashPassword(randomKey());
+  return transaction(root, async (tx) => {
+    const { has_password, language_code: language } = await hold(tx, account);
+    if (!has_password) fail('no_password');
+    await tx.db.run(sql`update account set password = ${hash} where id = ${account}`);
+    const ended = await endAll(tx, account);
+    await endLinks(tx, account);
+    const seconds = tx.settings.get('PASSWORD_RESET_AGE');
+    const mailed = await sendLink(tx, { purpose: 'password_reset', account, language, seconds, uncounted: true });
+    await recordOperatorEvent(tx, by, { kind: 'password_voided', account, detail: { sign_ins: ended, mailed } });
+    return { ended, mailed };
+  });
+}
+
+/**
+ * Takes the role of an operator away and ends their sign-ins. The account stays.
+ * @returns whether it had the role, and how many sign-ins ended
+ * @throws not_found; own_account for an operator who means themselves; last_operator; not_authenticated for one who is
+ *   none any more
+ */
+export function revokeOperator(root: Ctx, account: number, by: Doer): Promise<{ changed: boolean; ended: number }> {
+  return transaction(root, async (tx) => {
+    await holdOperators(tx);
+    const held = await hold(tx, account);
+    if (!held.is_operator) return { changed: false, ended: 0 };
+    await guard(tx, account, held, by);
+    await tx.db.run(sql`update account set is_operator = false where id = ${account}`);
+    const ended = await endAll(tx, account);
+    const detail = { before: { operator: true }, after: { operator: false }, sign_ins: ended };
+    await recordOperatorEvent(tx, by, { kind: 'operator_revoked', account, detail });
+    return { changed: true, ended };
   });
 }

@@ -6,31 +6,33 @@ import { ownSessions } from '../accounts/sessions.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { CommandError } from '../platform/failure.ts';
 import { accountExists, findAccounts, readAccount } from './accounts.ts';
-import { endSignIns, outsideIdentities, switchAccount, unlinkIdentity } from './acts.ts';
+import { endSignIns, outsideIdentities, switchAccount, unlinkIdentity, voidPassword } from './acts.ts';
 
-interface Terminal {
+export interface Terminal {
   readonly say: (line: string) => void;
   readonly print: (value: unknown) => void;
   /** Runs a command on an opened installation, beside a running server too, and closes it. */
   readonly withCtx: (work: (ctx: Ctx) => Promise<void>) => Promise<void>;
 }
 
-interface Chosen {
+export interface Chosen {
   readonly reason?: string;
 }
 
 const FOUND = 50;
 const MAX_REASON = 500;
+/** The option that tells the reason. */
+export const WHY = ['--reason <text>', 'why, for the history'] as const;
 
 /** Whoever sits at the machine, and why. @throws CommandError */
-function doer({ reason }: Chosen): Doer {
+export function doer({ reason }: Chosen): Doer {
   if (reason !== undefined && (reason.trim() === '' || reason.length > MAX_REASON))
     throw new CommandError(`The reason must be between 1 and ${MAX_REASON} characters long.`);
   return { ...atTheMachine, reason };
 }
 
 /** The account of an address. @throws CommandError */
-async function accountOf(ctx: Ctx, email: string): Promise<number> {
+export async function accountOf(ctx: Ctx, email: string): Promise<number> {
   const known = await findByEmail(ctx, email);
   if (known === undefined) throw new CommandError(`${email} has no account.`);
   return known.id;
@@ -83,7 +85,6 @@ async function history(ctx: Ctx, { print }: Terminal, who: string): Promise<void
 export function accountCommands(program: Command, terminal: Terminal): void {
   const { say, withCtx } = terminal;
   const group = program.command('account').description('accounts, and what to do when one is in the wrong hands');
-  const why = ['--reason <text>', 'why, for the history'] as const;
   group
     .command('find <text>')
     .description(
@@ -97,17 +98,17 @@ export function accountCommands(program: Command, terminal: Terminal): void {
   group
     .command('off <email>')
     .description('switch an account off: its sign-ins, tokens, codes and mailed links end')
-    .option(...why)
+    .option(...WHY)
     .action((email: string, chosen: Chosen) => withCtx((ctx) => switchTo(ctx, terminal, email, false, doer(chosen))));
   group
     .command('on <email>')
     .description('switch an account on; nothing that ended comes back')
-    .option(...why)
+    .option(...WHY)
     .action((email: string, chosen: Chosen) => withCtx((ctx) => switchTo(ctx, terminal, email, true, doer(chosen))));
   group
     .command('sign-out <email>')
     .description('end every sign-in of an account, which may sign in again')
-    .option(...why)
+    .option(...WHY)
     .action((email: string, chosen: Chosen) =>
       withCtx(async (ctx) => {
         const ended = await endSignIns(ctx, await accountOf(ctx, email), doer(chosen));
@@ -115,9 +116,26 @@ export function accountCommands(program: Command, terminal: Terminal): void {
       }),
     );
   group
+    .command('reset-password <email>')
+    .description(
+      'make a password worthless that others know: every sign-in ends, and a link to set a new one is mailed',
+    )
+    .option(...WHY)
+    .action((email: string, chosen: Chosen) =>
+      withCtx(async (ctx) => {
+        const { ended, mailed } = await voidPassword(ctx, await accountOf(ctx, email), doer(chosen));
+        say(`The password of ${email} is void; sign-ins ended: ${ended}.`);
+        say(
+          mailed
+            ? 'A link to set a new one is mailed.'
+            : 'No link is mailed while the account is switched off: switch it on, and let its owner ask for one.',
+        );
+      }),
+    );
+  group
     .command('unlink <email> <issuer>')
     .description('unlink the identity of an outside issuer; every sign-in of the account ends')
-    .option(...why)
+    .option(...WHY)
     .action((email: string, issuer: string, chosen: Chosen) =>
       withCtx(async (ctx) => {
         if (!(await unlinkIdentity(ctx, await accountOf(ctx, email), issuer, doer(chosen))))

@@ -1,5 +1,5 @@
 /** Clients: the programs that may ask for tokens. Operators register them; there is no secret, PKCE takes its place. */
-import { atTheMachine, type Doer, recordOperatorEvent } from '../accounts/operator-events.ts';
+import { type Doer, recordOperatorEvent } from '../accounts/operator-events.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
@@ -61,7 +61,7 @@ function difference(before: Client, after: Client): Record<'before' | 'after', o
 export async function createClient(
   ctx: Ctx,
   client: Omit<ClientChange, 'disabled'> & { readonly id?: string; readonly name: string },
-  by: Doer = atTheMachine,
+  by: Doer,
 ): Promise<Client> {
   const { id = randomKey(40), name, redirect_uris = [], first_party = false, password_grant = false } = client;
   if (!new RegExp(CLIENT_ID).test(id)) refuse({ path: ['id'], key: 'client.id' });
@@ -112,7 +112,7 @@ export async function usableClient(ctx: Ctx, id: string): Promise<Client | undef
  * @param by who does it, for the history
  * @throws not_found; invalid: a redirect address that cannot be
  */
-export function changeClient(ctx: Ctx, id: string, change: ClientChange, by: Doer = atTheMachine): Promise<Client> {
+export function changeClient(ctx: Ctx, id: string, change: ClientChange, by: Doer): Promise<Client> {
   const { name, redirect_uris, first_party, password_grant, disabled } = change;
   checkRedirects(redirect_uris ?? []);
   return transaction(ctx, async (tx) => {

@@ -1,5 +1,6 @@
 /** `assent client …`: register the programs that may ask for tokens. */
 import type { Command } from 'commander';
+import { atTheMachine } from '../accounts/operator-events.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { type ClientChange, changeClient, createClient, listClients } from './clients.ts';
 
@@ -48,7 +49,7 @@ export function clientCommands(program: Command, { say, print, withCtx }: Termin
     .option('--password-grant', 'it may exchange names and passwords for tokens: only for your own programs')
     .action((id: string, options: Chosen) =>
       withCtx(async (ctx) => {
-        await createClient(ctx, { ...changeOf(options), id, name: options.name ?? id });
+        await createClient(ctx, { ...changeOf(options), id, name: options.name ?? id }, atTheMachine);
         say(`Made the client ${id}.`);
       }),
     );
@@ -66,14 +67,14 @@ export function clientCommands(program: Command, { say, print, withCtx }: Termin
     .option('--password-grant', 'it may exchange names and passwords for tokens')
     .option('--no-password-grant', 'it may not')
     .action((id: string, options: Chosen) =>
-      withCtx(async (ctx) => print(await changeClient(ctx, id, changeOf(options)))),
+      withCtx(async (ctx) => print(await changeClient(ctx, id, changeOf(options), atTheMachine))),
     );
   group
     .command('disable <id>')
     .description('it gets no tokens any more, and all it has end')
     .action((id: string) =>
       withCtx(async (ctx) => {
-        await changeClient(ctx, id, { disabled: true });
+        await changeClient(ctx, id, { disabled: true }, atTheMachine);
         say(`The client ${id} is disabled; its tokens have ended.`);
       }),
     );
@@ -82,7 +83,7 @@ export function clientCommands(program: Command, { say, print, withCtx }: Termin
     .description('it may ask for tokens again')
     .action((id: string) =>
       withCtx(async (ctx) => {
-        await changeClient(ctx, id, { disabled: false });
+        await changeClient(ctx, id, { disabled: false }, atTheMachine);
         say(`The client ${id} is enabled.`);
       }),
     );

@@ -177,6 +177,22 @@ function onlyKnown(query: Query, known: Readonly<Record<string, unknown>>): void
   if (stray.length > 0) refuse(...stray.map((name) => ({ path: [name], key: 'field.unknown' })));
 }
 
+const MAX_REASON = 500;
+
+/**
+ * Why somebody changes something, for the history: `Assent-Change-Reason`, where a call has no place for it in a body.
+ * UTF-8; absent or blank is undefined.
+ * @throws invalid: longer than 500 characters, or more than one line
+ */
+export function changeReason({ headers }: Incoming): string | undefined {
+  const header = headers['assent-change-reason'];
+  if (header === undefined || header.trim() === '') return undefined;
+  const text = Buffer.from(header, 'latin1').toString('utf8').trim();
+  if (text.length > MAX_REASON || /[\p{Cc}\u2028\u2029\uFFFD]/u.test(text))
+    refuse({ path: ['Assent-Change-Reason'], key: 'field.reason', values: { max: MAX_REASON } });
+  return text;
+}
+
 /** The id in a path. @throws not_found: what is no id names nothing */
 export function pathId(params: Readonly<Record<string, string>>, name: string): number {
   const text = params[name] ?? '';

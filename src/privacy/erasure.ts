@@ -3,6 +3,7 @@
  * stand, so that it still verifies; their evidence, which is personal, does not.
  */
 import { contactPoints } from '../accounts/contact-points.ts';
+import { holdOperators, keepOperator } from '../accounts/operators.ts';
 import { channels } from '../consent/channels.ts';
 import { readStandings } from '../consent/ledger/book.ts';
 import type { Recipient } from '../consent/recipients.ts';
@@ -22,20 +23,23 @@ export interface Erased {
 /**
  * Erases an account and every address that is nobody else's.
  * @param by who asked for it, as the ledger names actors
- * @throws not_found; still_needed while a company counts on the account
+ * @throws not_found; last_operator; still_needed while a company counts on the account
  */
 export function eraseAccount(root: Ctx, account: number, by: string): Promise<Erased> {
   return transaction(root, async (ctx) => {
+    await holdOperators(ctx);
     const found = await ctx.db.one<{
       email_point: number;
       phone_point: number | null;
       email_proven: boolean;
       phone_proven: boolean;
       avatar: string | null;
+      operates: boolean;
     }>(sql`
       select email_point, phone_point, avatar, email_verified_at is not null as email_proven,
-             phone_verified_at is not null as phone_proven from account where id = ${account} for update`);
+             phone_verified_at is not null as phone_proven, is_operator and is_active as operates from account where id = ${account} for update`);
     if (found === undefined) fail('not_found');
+    if (found.operates) await keepOperator(ctx, account);
     const company = await ctx.db.one<{ company: number }>(sql`
       select id as company from company where owner = ${account}
       union all select company from entry where account = ${account} order by company limit 1`);

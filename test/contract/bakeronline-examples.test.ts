@@ -4,6 +4,7 @@
  * answer (a shop named twice, an address of three dots), the test says what stands in for it.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { createClient } from '../../src/oauth/clients.ts';
 import { createCompany } from '../../src/staff/companies/companies.ts';
 import { codeFor, exchange, verifier } from '../authorizing.ts';
@@ -29,12 +30,16 @@ beforeAll(async () => {
     ids: { company: 12, shops: [10, 12, 14, 18, 19], entry: 900 },
   });
   owner = await kit.bearer(email);
-  await createClient(kit.ctx, { id: 'own', name: 'Own', password_grant: true, first_party: true });
-  await createClient(kit.ctx, {
-    id: 'app',
-    name: 'App',
-    redirect_uris: ['https://app.example/signed-in?from=assent'],
-  });
+  await createClient(kit.ctx, { id: 'own', name: 'Own', password_grant: true, first_party: true }, atTheMachine);
+  await createClient(
+    kit.ctx,
+    {
+      id: 'app',
+      name: 'App',
+      redirect_uris: ['https://app.example/signed-in?from=assent'],
+    },
+    atTheMachine,
+  );
 });
 afterAll(() => kit.close());
 

@@ -5,6 +5,7 @@
 import { request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { apiDocument } from '../../src/app.ts';
 import { createClient } from '../../src/oauth/clients.ts';
 import { createCompany } from '../../src/staff/companies/companies.ts';
@@ -976,7 +977,7 @@ describe('tokens', () => {
   });
 
   test('the password grant is off for a client unless it was allowed it', async () => {
-    await createClient(kit.ctx, { id: 'web', name: 'A third party' });
+    await createClient(kit.ctx, { id: 'web', name: 'A third party' }, atTheMachine);
     const reply = await tokens({ username: ustasBakery.owner, client_id: 'web' });
     expectRefused(
       reply,

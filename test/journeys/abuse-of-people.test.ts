@@ -1,6 +1,7 @@
 /** Who wants to be somebody else: other people's invitations and addresses, and keys that outlive their reason. */
 import { describe, expect, test } from 'vitest';
 import { accountForRights } from '../../src/accounts/invitations.ts';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { createClient } from '../../src/oauth/clients.ts';
 import { sql } from '../../src/platform/db.ts';
 import { createCompany } from '../../src/staff/companies/companies.ts';
@@ -311,7 +312,7 @@ describe('stale keys', () => {
   });
 
   test('of a client that was disabled open nothing and are not renewed, also when it is enabled again', async () => {
-    await createClient(kit.ctx, { id: 'shady', name: 'Shady', password_grant: true });
+    await createClient(kit.ctx, { id: 'shady', name: 'Shady', password_grant: true }, atTheMachine);
     const person = await hire(bakery, pairs(bakery.shops, 'products', 'permissions'));
     const { body } = await kit.send(
       'POST',

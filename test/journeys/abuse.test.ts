@@ -1,6 +1,7 @@
 /** What somebody who means harm tries: old passwords, many guesses, other people's letter boxes. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { foldEmail } from '../../src/accounts/accounts.ts';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { hashPassword } from '../../src/accounts/passwords.ts';
 import { createClient } from '../../src/oauth/clients.ts';
 import { spendCode } from '../../src/phone/budget.ts';
@@ -13,7 +14,7 @@ import { type Client, createKit, type Kit, PASSWORD, type Reply } from '../kit.t
 let kit: Kit;
 beforeAll(async () => {
   kit = await createKit();
-  await createClient(kit.ctx, { id: 'till', name: 'Till', password_grant: true });
+  await createClient(kit.ctx, { id: 'till', name: 'Till', password_grant: true }, atTheMachine);
 });
 beforeEach(async () => {
   await kit.set('THROTTLING_SETTINGS', Object.fromEntries(throttleScopes.map((scope) => [scope, null])));

@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createKit, type Kit, PASSWORD } from '../kit.ts';
+import { enrol, visitorOf } from '../visitor.ts';
 
 let kit: Kit;
 let address: string;
@@ -74,7 +75,93 @@ describe('commands', () => {
     const { code: bad, err } = await assent(['key', 'create', 'crm', '--scopes', 'everything']);
     expect([bad, err]).toEqual([
       1,
-      'Unknown scope everything. Known: settings, outbox, consents, decisions, baskets, privacy, accounts, manage_accounts, operator_events, companies, webhooks, clients, or * for all.\n',
+      'Unknown scope everything. Known: settings, outbox, consents, decisions, baskets, privacy, accounts, manage_accounts, operator_events, companies, webhooks, clients, keys, or * for all.\n',
+    ]);
+  });
+
+  test('key list shows keys without the key itself, and key revoke ends one by its name', async () => {
+    const { out } = await assent(['key', 'create', 'till', '--scopes', 'settings, outbox', '--reason', 'the new till']);
+    const headers = { authorization: `Bearer ${out.trim()}` };
+    expect(await assent(['key', 'create', 'till', '--scopes', 'settings'])).toEqual({
+      code: 1,
+      out: '',
+      err: 'name: The key till is there already. Revoke it first, or take another name.\n',
+    });
+    const list = await assent(['key', 'list']);
+    const [newest] = list.out.split('\n');
+    expect([list.code, list.out.includes(out.trim()), JSON.parse(newest!)]).toEqual([
+      0,
+      false,
+      {
+        id: expect.any(Number),
+        name: 'till',
+        scopes: ['settings', 'outbox'],
+        created_at: expect.any(String),
+        created_by: 'command',
+        revoked_at: null,
+      },
+    ]);
+    expect((await kit.send('GET', '/v1/settings', { headers })).status).toBe(200);
+    expect(await assent(['key', 'revoke', 'till', '--reason', 'stolen'])).toEqual({
+      code: 0,
+      out: '',
+      err: 'The key till is revoked.\n',
+    });
+    expect((await kit.send('GET', '/v1/settings', { headers })).status).toBe(401);
+    expect(await assent(['key', 'revoke', 'till'])).toEqual({
+      code: 1,
+      out: '',
+      err: 'No key of the name till works.\n',
+    });
+    expect(await kit.rows(`select actor, kind, reason from operator_event where subject = 'till' order by id`)).toEqual(
+      [
+        { actor: 'command', kind: 'key_made', reason: 'the new till' },
+        { actor: 'command', kind: 'key_revoked', reason: 'stolen' },
+      ],
+    );
+    expect((await assent(['key', 'create', ' ', '--scopes', '*'])).err).toBe(
+      'The name must be between 1 and 200 characters long.\n',
+    );
+  });
+
+  test('operator list shows them, operator revoke takes the role, and reset-second-factor says why', async () => {
+    const [one, two] = [await kit.operator(), await kit.operator()];
+    const { out } = await assent(['operator', 'list']);
+    const shown = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).email);
+    expect(shown).toEqual(expect.arrayContaining([one.email, two.email]));
+    expect(await assent(['operator', 'revoke', two.email, '--reason', 'left'])).toEqual({
+      code: 0,
+      out: '',
+      err: `${two.email} is no operator any more; sign-ins ended: 1.\n`,
+    });
+    expect((await two.send('GET', '/v1/settings')).status).toBe(401);
+    expect((await assent(['operator', 'revoke', two.email])).err).toBe(`${two.email} is no operator.\n`);
+    const others = await kit.rows<{ id: number }>('select id from account where is_operator and id <> $1', one.id);
+    await kit.rows('update account set is_operator = id = $1', one.id);
+    expect(await assent(['operator', 'revoke', one.email])).toEqual({
+      code: 1,
+      out: '',
+      err: 'This is the last operator who can sign in. Make another one first.\n',
+    });
+    await kit.rows(
+      'update account set is_operator = true where id = any ($1::bigint[])',
+      others.map(({ id }) => id),
+    );
+    await enrol(kit, visitorOf(kit, one.cookies));
+    expect((await assent(['operator', 'reset-second-factor', one.email, '--reason', 'lost phone'])).err).toBe(
+      `${one.email} signs in by password alone now.\n`,
+    );
+    expect(
+      await kit.rows(
+        `select kind, reason from operator_event where account = any ($1::bigint[]) and kind <> 'operator_made' order by id`,
+        [one.id, two.id],
+      ),
+    ).toEqual([
+      { kind: 'operator_revoked', reason: 'left' },
+      { kind: 'second_factor_removed', reason: 'lost phone' },
     ]);
   });
 
@@ -219,6 +306,33 @@ describe('commands', () => {
     ]);
     // Whoever was erased has no address any more, and is asked for by id.
     expect((await assent(['account', 'history', String(ada.id)])).out).toBe(out);
+  });
+
+  test('account reset-password voids a password and mails a link, unless the account is off or has none', async () => {
+    const ada = await kit.signUp();
+    const reset = (): Promise<Ran> => assent(['account', 'reset-password', ada.email, '--reason', 'leaked']);
+    expect(await reset()).toEqual({
+      code: 0,
+      out: '',
+      err: `The password of ${ada.email} is void; sign-ins ended: 1.\nA link to set a new one is mailed.\n`,
+    });
+    expect((await ada.send('GET', '/users/profile/')).status).toBe(401);
+    await expect(kit.signIn(ada.email)).rejects.toThrow('answered 400');
+    await assent(['account', 'off', ada.email]);
+    expect((await reset()).err).toBe(
+      `The password of ${ada.email} is void; sign-ins ended: 0.\nNo link is mailed while the account is switched off: switch it on, and let its owner ask for one.\n`,
+    );
+    await kit.rows('update account set password = null where id = $1', ada.id);
+    expect(await reset()).toEqual({
+      code: 1,
+      out: '',
+      err: 'This account has no password: it signs in elsewhere, or its invitation was never accepted.\n',
+    });
+    expect(await kit.rows('select kind, reason from operator_event where account = $1 order by id', ada.id)).toEqual([
+      { kind: 'password_voided', reason: 'leaked' },
+      { kind: 'account_off', reason: null },
+      { kind: 'password_voided', reason: 'leaked' },
+    ]);
   });
 
   test('account says in words what cannot be', async () => {

@@ -3,6 +3,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { apiDocument, apiRoutes, createHttp } from '../../src/app.ts';
 import { createClient } from '../../src/oauth/clients.ts';
 import type { Db } from '../../src/platform/db.ts';
@@ -39,7 +40,7 @@ let decide: Send;
 beforeAll(async () => {
   kit = await createKit();
   await free();
-  await createClient(kit.ctx, { id: 'app', name: 'An app', redirect_uris: [BACK] });
+  await createClient(kit.ctx, { id: 'app', name: 'An app', redirect_uris: [BACK] }, atTheMachine);
   ada = await kit.signUp();
   operator = await kit.operator();
   decide = await kit.apiKey('decisions');

@@ -1,5 +1,6 @@
 /** Browsers an account has signed in with: strangers who fill the count of an address do not keep them out. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { createHttp } from '../../src/app.ts';
 import { createClient } from '../../src/oauth/clients.ts';
 import { deriveKeys } from '../../src/platform/keys.ts';
@@ -9,7 +10,7 @@ import { codeOf, enrol, visitorOf } from '../visitor.ts';
 let kit: Kit;
 beforeAll(async () => {
   kit = await createKit();
-  await createClient(kit.ctx, { id: 'till', name: 'Till', password_grant: true });
+  await createClient(kit.ctx, { id: 'till', name: 'Till', password_grant: true }, atTheMachine);
 });
 beforeEach(async () => {
   // The limits of requests would hide those of passwords.

@@ -4,11 +4,12 @@
  */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { apiScopes } from '../../src/accounts/callers.ts';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { openSession, type SessionKind } from '../../src/accounts/sessions.ts';
+import { createApiKey, revokeApiKey, workingKey } from '../../src/admin/keys.ts';
 import { apiDocument, apiRoutes } from '../../src/app.ts';
 import { docsRoutes } from '../../src/docs/routes.ts';
 import { createClient } from '../../src/oauth/clients.ts';
-import { createApiKey } from '../../src/operators.ts';
 import type { Route } from '../../src/platform/http.ts';
 import { createMetrics } from '../../src/platform/metrics.ts';
 import { throttleScopes } from '../../src/settings.ts';
@@ -61,6 +62,7 @@ type Fate =
   | 'invalid_token'
   | 'csrf_failed'
   | 'forbidden'
+  | 'in_person'
   | 'not_found'
   | 'missing_permission'
   | 'missing_permission_in_shop'
@@ -134,6 +136,15 @@ const admissions: Readonly<Record<string, (unsafe: boolean) => Fates>> = {
       ['forbidden', 'customer cookie', 'owner cookie', 'key without scopes', 'key with all others'],
       ['invalid_token', ...badBearers, ...accessTokens],
       [unsafe ? 'csrf_failed' : 'forbidden', 'customer cookie, no CSRF'],
+      [unsafe ? 'csrf_failed' : 'in', 'operator cookie, no CSRF'],
+    ),
+  // A key and any other bearer are told that they are none, whatever they hold.
+  'a signed-in operator, and no API key': (unsafe) =>
+    all(
+      'not_authenticated',
+      ['in', 'operator cookie'],
+      ['in_person', 'customer cookie', 'owner cookie', ...badBearers, ...accessTokens, ...keys],
+      [unsafe ? 'csrf_failed' : 'in_person', 'customer cookie, no CSRF'],
       [unsafe ? 'csrf_failed' : 'in', 'operator cookie, no CSRF'],
     ),
   'an account with an access token, an operator, or an API key with the scope companies': (unsafe) => ({
@@ -315,7 +326,13 @@ const rows = (): Record<string, Row> => {
     unlinkAccountIdentity: { path: `/v1/accounts/${account}/identities?issuer=https://nobody.example`, in: '204' },
     removeAccountSecondFactor: { path: `/v1/accounts/${account}/second-factor`, in: '204' },
     listAccountHistory: { path: `/v1/accounts/${account}/history`, in: '200' },
+    voidAccountPassword: { path: '/v1/accounts/999999/password-reset', in: '404 not_found' },
+    listOperators: { in: '200' },
+    revokeOperator: { path: '/v1/operators/999999', in: '404 not_found' },
     listOperatorEvents: { in: '200' },
+    listApiKeys: { in: '200' },
+    createApiKey: { body: {}, in: '400 invalid' },
+    revokeApiKey: { path: '/v1/keys/999999', in: '404 not_found' },
     erase: { body: {}, in: '400 invalid' },
     reportSms: { path: '/v1/sms/reports/nobody', body: {}, in: '404 not_found' },
     testSms: { body: {}, in: '400 invalid' },
@@ -417,7 +434,7 @@ async function keyFor(who: Caller, { who: { security } }: Route): Promise<string
       'key with all others': apiScopes.filter((scope) => !needed.includes(scope)),
     }[who as string] ?? [];
   const name = `${who} ${scopes.join()}`;
-  const known = apiKeys.get(name) ?? (await createApiKey(kit.ctx, name, scopes));
+  const known = apiKeys.get(name) ?? (await createApiKey(kit.ctx, { name, scopes }, atTheMachine)).key;
   apiKeys.set(name, known);
   return known;
 }
@@ -473,7 +490,7 @@ const ways: Readonly<Record<Caller, (route: Route) => Promise<Record<string, str
 beforeAll(async () => {
   kit = await createKit();
   await kit.set('THROTTLING_SETTINGS', Object.fromEntries(throttleScopes.map((scope) => [scope, null])));
-  await createClient(kit.ctx, { id: 'matrix', name: 'Matrix' });
+  await createClient(kit.ctx, { id: 'matrix', name: 'Matrix' }, atTheMachine);
   bakery = await openBakery(kit, 2);
   const [first] = bakery.shops;
   const hire = async (name: string, shops: readonly number[], permissions: readonly string[]): Promise<number> => {
@@ -496,8 +513,8 @@ beforeAll(async () => {
   await kit.rows('update account set email_verified_at = null where id = $1', people.get('unproven'));
   invitedEntry = await bakery.invite('invited@example.com');
   account = people.get('customer')!;
-  apiKeys.set('revoked', await createApiKey(kit.ctx, 'revoked', ['*']));
-  await kit.rows(`update api_key set revoked_at = now() where name = 'revoked'`);
+  apiKeys.set('revoked', (await createApiKey(kit.ctx, { name: 'revoked', scopes: ['*'] }, atTheMachine)).key);
+  await revokeApiKey(kit.ctx, (await workingKey(kit.ctx, 'revoked'))!, atTheMachine);
   const pair = await kit.send('GET', '/csrf_token/');
   csrf.header = pair.body.csrf_token;
   csrf.cookie = /csrftoken=(\w+)/.exec(String(pair.headers['set-cookie']))![1]!;
@@ -527,6 +544,7 @@ const statuses: Readonly<Record<Exclude<Fate, 'in'>, number>> = {
   invalid_token: 401,
   csrf_failed: 403,
   forbidden: 403,
+  in_person: 403,
   not_found: 404,
   missing_permission: 403,
   missing_permission_in_shop: 403,

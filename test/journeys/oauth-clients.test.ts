@@ -1,5 +1,6 @@
 /** Operators register programs, and the shop's own programs make accounts and change passwords. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { createClient } from '../../src/oauth/clients.ts';
 import { throttleScopes } from '../../src/settings.ts';
 import { expectRefused, refresh, type Texts, works } from '../authorizing.ts';
@@ -17,9 +18,9 @@ beforeAll(async () => {
   kit = await createKit();
   await kit.set('THROTTLING_SETTINGS', Object.fromEntries(throttleScopes.map((scope) => [scope, null])));
   keeper = await kit.apiKey('clients');
-  await createClient(kit.ctx, { id: 'till', name: 'Till', password_grant: true });
-  await createClient(kit.ctx, { id: 'front', name: 'Shop front', first_party: true });
-  await createClient(kit.ctx, { id: 'third', name: 'A third party' });
+  await createClient(kit.ctx, { id: 'till', name: 'Till', password_grant: true }, atTheMachine);
+  await createClient(kit.ctx, { id: 'front', name: 'Shop front', first_party: true }, atTheMachine);
+  await createClient(kit.ctx, { id: 'third', name: 'A third party' }, atTheMachine);
 });
 afterAll(() => kit.close());
 

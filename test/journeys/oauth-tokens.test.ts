@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import * as oauth from 'openid-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { changeClient, createClient } from '../../src/oauth/clients.ts';
 import { throttleScopes } from '../../src/settings.ts';
 import {
@@ -32,9 +33,13 @@ beforeAll(async () => {
   kit = await createKit();
   await kit.set('THROTTLING_SETTINGS', Object.fromEntries(throttleScopes.map((scope) => [scope, null])));
   twin = await kit.twin();
-  await createClient(kit.ctx, { id: 'app', name: 'An <app>', redirect_uris: [BACK, LOCAL, 'com.example.app:/cb'] });
-  await createClient(kit.ctx, { id: 'other', name: 'Another', redirect_uris: [BACK] });
-  await createClient(kit.ctx, { id: 'own', name: 'Our own', redirect_uris: [BACK], first_party: true });
+  await createClient(
+    kit.ctx,
+    { id: 'app', name: 'An <app>', redirect_uris: [BACK, LOCAL, 'com.example.app:/cb'] },
+    atTheMachine,
+  );
+  await createClient(kit.ctx, { id: 'other', name: 'Another', redirect_uris: [BACK] }, atTheMachine);
+  await createClient(kit.ctx, { id: 'own', name: 'Our own', redirect_uris: [BACK], first_party: true }, atTheMachine);
   ada = await kit.signUp();
 });
 afterAll(() => kit.close());
@@ -209,25 +214,33 @@ describe('tokens', () => {
   });
 
   test('a client that is disabled has none from that moment, on any process, and gets none', async () => {
-    await createClient(kit.ctx, { id: 'brief', name: 'Brief', redirect_uris: [BACK], password_grant: true });
+    await createClient(
+      kit.ctx,
+      { id: 'brief', name: 'Brief', redirect_uris: [BACK], password_grant: true },
+      atTheMachine,
+    );
     const more = { client_id: 'brief' };
     const tokens = await exchange(kit, await codeFor(ada, more), more);
     const code = await codeFor(ada, more);
-    await changeClient(twin.ctx, 'brief', { disabled: true });
+    await changeClient(twin.ctx, 'brief', { disabled: true }, atTheMachine);
     expect(await works(kit, tokens)).toBe(false);
     expectRefused(await refresh(kit, tokens.body.refresh_token), 'invalid_grant');
     expectRefused(await exchange(kit, code, more), 'invalid_client');
     const body = { grant_type: 'password', ...more, username: ada.email, password: PASSWORD };
     expectRefused(await kit.send('POST', '/api/token', { body }), 'invalid_client');
-    await changeClient(kit.ctx, 'brief', { disabled: false });
+    await changeClient(kit.ctx, 'brief', { disabled: false }, atTheMachine);
     expectRefused(await exchange(kit, code, more), 'invalid_grant');
     expect((await exchange(kit, await codeFor(ada, more), more)).status).toBe(200);
   });
 
   test('what is disabled while it gets tokens keeps none', async () => {
-    await createClient(kit.ctx, { id: 'racing', name: 'Racing', redirect_uris: [BACK], first_party: true });
+    await createClient(
+      kit.ctx,
+      { id: 'racing', name: 'Racing', redirect_uris: [BACK], first_party: true },
+      atTheMachine,
+    );
     for (let round = 1; round <= 10; round += 1) {
-      await changeClient(kit.ctx, 'racing', { disabled: false });
+      await changeClient(kit.ctx, 'racing', { disabled: false }, atTheMachine);
       const code = said(await look(ada, { client_id: 'racing' }))['code']!;
       const held = await exchange(kit, said(await look(ada, { client_id: 'racing' }))['code']!, {
         client_id: 'racing',
@@ -235,7 +248,7 @@ describe('tokens', () => {
       await Promise.all([
         exchange(kit, code, { client_id: 'racing' }),
         refresh(kit, held.body.refresh_token),
-        changeClient(twin.ctx, 'racing', { disabled: true }),
+        changeClient(twin.ctx, 'racing', { disabled: true }, atTheMachine),
       ]);
       expect(await kit.rows(`select kind from session where client = 'racing'`)).toEqual([]);
     }
@@ -259,7 +272,7 @@ describe('codes under way', () => {
   });
 
   test('are throttled also where nobody is asked', async () => {
-    await createClient(kit.ctx, { id: 'ours', name: 'Ours', redirect_uris: [BACK], first_party: true });
+    await createClient(kit.ctx, { id: 'ours', name: 'Ours', redirect_uris: [BACK], first_party: true }, atTheMachine);
     await kit.set('THROTTLING_SETTINGS', { token: { count: 2, duration: 60 } });
     const someone = await kit.signUp();
     const statuses = [];
@@ -274,7 +287,7 @@ describe('codes under way', () => {
 
 test('a program of the shop is asked about all the same where it is called by a scheme that others can take', async () => {
   const redirect_uris = [BACK, 'com.example.ours:/cb'];
-  await createClient(kit.ctx, { id: 'phone', name: 'Phone', redirect_uris, first_party: true });
+  await createClient(kit.ctx, { id: 'phone', name: 'Phone', redirect_uris, first_party: true }, atTheMachine);
   expect((await look(ada, { client_id: 'phone' })).status).toBe(302);
   const scheme = { client_id: 'phone', redirect_uri: 'com.example.ours:/cb' };
   const page = await look(ada, scheme);

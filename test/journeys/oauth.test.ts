@@ -1,5 +1,6 @@
 /** A program asks to speak for somebody: the page, and where nobody may be sent. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { changeClient, createClient } from '../../src/oauth/clients.ts';
 import { sql } from '../../src/platform/db.ts';
 import { throttleScopes } from '../../src/settings.ts';
@@ -28,9 +29,13 @@ let ada: Browser;
 beforeAll(async () => {
   kit = await createKit();
   await kit.set('THROTTLING_SETTINGS', Object.fromEntries(throttleScopes.map((scope) => [scope, null])));
-  await createClient(kit.ctx, { id: 'app', name: 'An <app>', redirect_uris: [BACK, LOCAL, 'com.example.app:/cb'] });
-  await createClient(kit.ctx, { id: 'other', name: 'Another', redirect_uris: [BACK] });
-  await createClient(kit.ctx, { id: 'own', name: 'Our own', redirect_uris: [BACK], first_party: true });
+  await createClient(
+    kit.ctx,
+    { id: 'app', name: 'An <app>', redirect_uris: [BACK, LOCAL, 'com.example.app:/cb'] },
+    atTheMachine,
+  );
+  await createClient(kit.ctx, { id: 'other', name: 'Another', redirect_uris: [BACK] }, atTheMachine);
+  await createClient(kit.ctx, { id: 'own', name: 'Our own', redirect_uris: [BACK], first_party: true }, atTheMachine);
   ada = await kit.signUp();
 });
 afterAll(() => kit.close());
@@ -207,8 +212,8 @@ describe('where nobody is sent', () => {
   });
 
   test('for an unknown, repeated or disabled client, whatever the address', async () => {
-    await createClient(kit.ctx, { id: 'gone', name: 'Gone', redirect_uris: [BACK] });
-    await changeClient(kit.ctx, 'gone', { disabled: true });
+    await createClient(kit.ctx, { id: 'gone', name: 'Gone', redirect_uris: [BACK] }, atTheMachine);
+    await changeClient(kit.ctx, 'gone', { disabled: true }, atTheMachine);
     for (const path of [
       address({ client_id: 'nobody' }),
       address({ client_id: 'gone' }),

@@ -1,7 +1,9 @@
 /** What operators do with accounts in the wrong hands: nothing of them is honoured any more, by no process, and it stands in a history. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
+import { createApiKey } from '../../src/admin/keys.ts';
 import { changeClient, createClient } from '../../src/oauth/clients.ts';
-import { createApiKey, createOperator } from '../../src/operators.ts';
+import { createOperator } from '../../src/operators.ts';
 import { throttleScopes } from '../../src/settings.ts';
 import { BACK, codeFor, exchange, expectRefused, look, refresh, said, works } from '../authorizing.ts';
 import { openBakery } from '../bakery.ts';
@@ -19,8 +21,8 @@ beforeAll(async () => {
   kit = await createKit();
   await kit.set('THROTTLING_SETTINGS', Object.fromEntries(throttleScopes.map((scope) => [scope, null])));
   twin = await kit.twin();
-  await createClient(kit.ctx, { id: 'app', name: 'App', redirect_uris: [BACK] });
-  await createClient(kit.ctx, { id: 'own', name: 'Our own', redirect_uris: [BACK], first_party: true });
+  await createClient(kit.ctx, { id: 'app', name: 'App', redirect_uris: [BACK] }, atTheMachine);
+  await createClient(kit.ctx, { id: 'own', name: 'Our own', redirect_uris: [BACK], first_party: true }, atTheMachine);
   boss = await kit.operator();
   key = await kit.apiKey('accounts', 'manage_accounts', 'operator_events', 'clients', 'privacy');
 });
@@ -439,7 +441,7 @@ describe('the history', () => {
     await boss.send('PATCH', '/v1/clients/till', { body: { name: 'Till 1', first_party: true } });
     await boss.send('PATCH', '/v1/clients/till', { body: { name: 'Till 1' } });
     await boss.send('PATCH', '/v1/clients/till', { body: { redirect_uris: [BACK, 'https://thief.example/'] } });
-    await changeClient(kit.ctx, 'till', { disabled: true });
+    await changeClient(kit.ctx, 'till', { disabled: true }, atTheMachine);
     expect((await boss.send('PATCH', '/v1/clients/nobody', { body: { disabled: true } })).status).toBe(404);
     const { status, body } = await key('GET', '/v1/operator-events?subject=till');
     expect([status, body.next]).toEqual([200, null]);
@@ -463,7 +465,11 @@ describe('the history', () => {
   });
 
   test('tells of keys their scopes and not the key, and of new operators', async () => {
-    const secret = await createApiKey(kit.ctx, 'crm', ['consents', 'accounts']);
+    const { key: secret } = await createApiKey(
+      kit.ctx,
+      { name: 'crm', scopes: ['consents', 'accounts'] },
+      atTheMachine,
+    );
     const keys = await key('GET', '/v1/operator-events?kind=key_made&limit=1');
     expect(keys.body.items).toMatchObject([
       {

@@ -4,9 +4,9 @@ import { bearer, type Customer } from '../../accounts/callers.ts';
 import { bakerOnline, readTexts } from '../../platform/baker.ts';
 import type { Ctx } from '../../platform/ctx.ts';
 import { email as emailKind } from '../../platform/drf.ts';
-import { Failure, refuse } from '../../platform/failure.ts';
+import { Failure } from '../../platform/failure.ts';
 import { type Answer, empty, ifMatch, ok, type Request, type Route, route } from '../../platform/http.ts';
-import { checkSchema, pathId, problems } from '../../platform/problem.ts';
+import { changeReason, checkSchema, pathId, problems } from '../../platform/problem.ts';
 import type { AskedChange, Wish } from '../entries/changes.ts';
 import {
   type Asked,
@@ -120,18 +120,6 @@ function showOne(entry: EntryView): Answer {
   });
 }
 
-const MAX_REASON = 500;
-
-/** Why, for the history: the documented bodies have no place for it. UTF-8. */
-function reasonOf({ headers }: Request<object>): string | undefined {
-  const header = headers['assent-change-reason'];
-  if (header === undefined || header.trim() === '') return undefined;
-  const text = Buffer.from(header, 'latin1').toString('utf8').trim();
-  if (text.length > MAX_REASON || /[\p{Cc}\u2028\u2029\uFFFD]/u.test(text))
-    refuse({ path: ['Assent-Change-Reason'], key: 'staff.reason', values: { max: MAX_REASON } });
-  return text;
-}
-
 /** An entry that is not made yet: it would hold nothing. */
 const nothingYet = (email: string): Shown => ({ shop_ids: [], permissions: [], id: null, account: null, email });
 
@@ -144,7 +132,7 @@ function asked(ctx: Ctx, request: Request<Customer>, wish: Wish): Asked {
   const caller = callerOf(ctx, request.actor);
   return {
     caller,
-    author: authorOf(caller, request, reasonOf(request)),
+    author: authorOf(caller, request, changeReason(request)),
     company: pathId(request.params, 'id'),
     entry: pathId(request.params, 'user_permission_id'),
     wish,
@@ -197,7 +185,7 @@ export const documentedEntryRoutes: readonly Route[] = [
       const caller = callerOf(ctx, request.actor);
       const { entry, invited } = await createEntry(ctx, {
         caller,
-        author: authorOf(caller, request, reasonOf(request)),
+        author: authorOf(caller, request, changeReason(request)),
         company: pathId(request.params, 'id'),
         email,
         language: request.language,
