@@ -41,6 +41,11 @@ export interface Request<A extends Actor> extends Incoming {
   readonly body: Body;
   /** Asked what would happen, by `Assent-Dry-Run: 1`. */
   readonly dryRun: boolean;
+  /**
+   * Asks once more whether the caller may be here, when that was last asked a while ago: whoever is slow to send may have
+   * been signed out or switched off since. @throws as `Who.admit`
+   */
+  stillAdmitted(): Promise<void>;
 }
 
 /** Who may call a route: a name for people, the OpenAPI security for programs, and the function that lets in or throws. */

@@ -1,7 +1,7 @@
 /** NDJSON answered line by line: what is wrong with a line is said in its place and stops no other. */
 import { inOrder } from './ahead.ts';
 import { Failure, fail } from './failure.ts';
-import type { Answer, Incoming } from './http.ts';
+import type { Answer, Request } from './http.ts';
 import { type Lines, NDJSON } from './ndjson.ts';
 import { problem } from './problem.ts';
 
@@ -16,17 +16,19 @@ export interface LineWork<Q, A> {
 }
 
 /** The answer to a body of lines: one line each, in their order, streamed while they come. */
-export const answerLines = <Q, A>(incoming: Incoming, lines: Lines, work: LineWork<Q, A>): Answer => ({
+export const answerLines = <Q, A>(request: Request<object>, lines: Lines, work: LineWork<Q, A>): Answer => ({
   status: 200,
-  body: inOrder(lines, (batch) => answerBatch(incoming, batch, work)),
+  body: inOrder(lines, (batch) => answerBatch(request, batch, work)),
   headers: { 'content-type': NDJSON },
 });
 
 async function answerBatch<Q, A>(
-  incoming: Incoming,
+  request: Request<object>,
   lines: readonly string[],
   { read, answer, write }: LineWork<Q, A>,
 ): Promise<string> {
+  // A sender may keep a stream open for days.
+  await request.stillAdmitted();
   const answers = new Array<string>(lines.length);
   const questions: Q[] = [];
   const places: number[] = [];
@@ -36,7 +38,7 @@ async function answerBatch<Q, A>(
       places.push(index);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      answers[index] = JSON.stringify({ error: problem(error, incoming).body });
+      answers[index] = JSON.stringify({ error: problem(error, request).body });
     }
   }
   const made = questions.length === 0 ? [] : await answer(questions);

@@ -39,6 +39,9 @@ declare module 'fastify' {
 }
 
 const MIB = 1024 * 1024;
+
+/** Milliseconds for which being let in counts: a body that came with its head costs no second question. */
+const ADMITTED_FOR = 100;
 const methods: readonly Method[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
 
 /** Languages by dialect and header: a handful of headers make nearly all requests. */
@@ -58,6 +61,8 @@ class Exchange implements Request<Actor> {
   actor: Actor = {};
   dryRun = false;
   body: Body = { kind: 'none', value: undefined };
+  #admit: () => Promise<Actor> = async () => ({});
+  #admitted = 0;
   readonly #request: FastifyRequest;
   readonly #settings: Settings;
   readonly #publicOrigin: string | undefined;
@@ -112,6 +117,15 @@ class Exchange implements Request<Actor> {
   get language(): Language {
     this.#language ??= this.#chooseLanguage();
     return this.#language;
+  }
+  /** Lets the caller in, by whatever they brought. */
+  async admit(by: () => Promise<Actor>): Promise<void> {
+    this.#admit = by;
+    this.actor = await by();
+    this.#admitted = performance.now();
+  }
+  async stillAdmitted(): Promise<void> {
+    if (performance.now() - this.#admitted > ADMITTED_FOR) await this.admit(this.#admit);
   }
   setHeader(name: string, value: string): void {
     this.answerHeaders[name] = value;
@@ -320,7 +334,7 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
           const leave = shared ? preflight(exchange, openMethods, ctx.settings.get('ALLOWED_ORIGINS')) : undefined;
           if (leave !== undefined) return send(reply, exchange, leave);
           rule.dialect.accept(exchange, reads);
-          exchange.actor = await rule.who.admit(ctx, exchange);
+          await exchange.admit(() => rule.who.admit(ctx, exchange));
           if (rule.throttle !== undefined) {
             const allowance = await throttleRequest(ctx, rule.throttle, {
               caller: exchange.actor.caller,
@@ -341,6 +355,8 @@ export async function createServer(options: HttpOptions): Promise<FastifyInstanc
             exchange.body = { kind: 'raw', value: Buffer.isBuffer(request.body) ? request.body.toString('utf8') : '' };
           else if (entry.anyBody !== true)
             exchange.body = await readBody(request.body as Buffer | Readable | undefined, exchange, reads);
+          // The rest of a body can come half a minute after its head.
+          await exchange.stillAdmitted();
           if (exchange.body.kind === 'ndjson') patience.stream(request.raw, reply.raw);
           const answer = await entry.run(ctx, exchange);
           return isStream(answer.body) ? stream(reply, answer, answer.body) : send(reply, exchange, answer);

@@ -11,11 +11,16 @@ import { MANAGING } from '../permissions.ts';
 export async function unmanagedCompanies(ctx: Ctx, account: number): Promise<number[]> {
   const now = ctx.clock.now();
   const rows = await ctx.db.rows<{ id: number }>(sql`
-    with manager as (
-      select id as company, owner as account from company where owner is not null
+    -- Their own alone: how many others there are must not show in the time this takes.
+    with mine as (
+      select id as company from company where owner = ${account}
+      union
+      select company from entry where account = ${account}
+    ), manager as (
+      select c.id as company, c.owner as account from mine join company c on c.id = mine.company where c.owner is not null
       union
       -- A right that is over holds no more, swept or not; the key without a shop is enough to let others in.
-      select e.company, e.account from entry e
+      select e.company, e.account from mine join entry e using (company)
        where ${MANAGING} = any (e.permissions)
          and (not exists (select from entry_right r where r.entry = e.id and r.permission = ${MANAGING})
               or exists (select from entry_right r where r.entry = e.id and r.permission = ${MANAGING}

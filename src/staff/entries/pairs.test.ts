@@ -196,6 +196,8 @@ function oracle(
   const all = caller === null || caller === owner;
   const mine = entries.filter((e) => e.account === caller).map(cellsOf)[0];
   if (!all && mine === undefined) return 'not_found';
+  const acts = caller === owner ? ownerActs : entries.find((e) => e.account === caller)?.acts;
+  if (caller !== null && !acts) return 'not_authenticated';
   if (!all && ![...mine!.keys()].some((cell) => cell.endsWith('permissions'))) return 'refused';
   const found = entries.find(({ id }) => id === target);
   if (found === undefined) return 'not_found';
@@ -278,6 +280,7 @@ test('a decision about pairs is what the plain rule says', () => {
   expect([...seen.keys()].sort()).toEqual([
     'changed',
     'last_manager',
+    'not_authenticated',
     'not_found',
     'own_entry',
     'owner_entry',

@@ -53,12 +53,14 @@ function holdingOf(
   const everything = { all: true, permissions: new Set(permissionKeys), ends: new Map() };
   if (account === null) return everything;
   if (company.owner === account && !unproven) {
+    if (!company.ownerActs) throw new Failure('not_authenticated');
     if (lacksSecondFactor) throw new Failure('second_factor_required');
     return everything;
   }
   const found = company.entries.find((candidate) => candidate.account === account);
   if (found === undefined) return undefined;
   if (unproven) return { all: false, permissions: new Set(), ends: new Map() };
+  if (!found.acts) throw new Failure('not_authenticated');
   const entry = atTime(found, now);
   return {
     all: false,
@@ -69,7 +71,8 @@ function holdingOf(
 
 /**
  * What a caller who may look at entries holds.
- * @throws not_found for an outsider: a company is not shown to those without an entry; missing_permission for a colleague who does not manage; second_factor_required
+ * @throws not_found for an outsider: a company is not shown to those without an entry; missing_permission for a colleague
+ *   who does not manage; second_factor_required; not_authenticated for one who was switched off a moment ago
  */
 export function requireManager(company: CompanyState, caller: Caller, now: number): Holding {
   const holding = holdingOf(company, caller, now);
