@@ -4,6 +4,7 @@ import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ConfigError, readConfig } from './config.ts';
 import { verifyLedger } from './consent/ledger/audit.ts';
+import { ledgerUnsealedSince } from './consent/ledger/seals.ts';
 import { openInstallation } from './installation.ts';
 import { loyaltyFindings } from './loyalty/state.ts';
 import { issuerFinding } from './oauth/issuer/issuer.ts';
@@ -12,6 +13,7 @@ import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { createLog } from './platform/log.ts';
 import { type Guard, ledgerGuard } from './platform/rights.ts';
+import { historyUnsealedSince } from './staff/history/seals.ts';
 import { verifyHistory } from './staff/history/verify.ts';
 
 export interface Finding {
@@ -38,6 +40,21 @@ function guardFinding({ role, superuser, owner, rights, open }: Guard): Omit<Fin
   if (owner)
     return { ok: true, detail: `role ${role} owns the ledger and has given up the right to change it`, remedy: own };
   return { ok: true, detail: `role ${role} can add to the ledger and read it, nothing else` };
+}
+
+/** Lines are sealed every second; until then they could be cut off unseen. */
+async function sealingFinding(ctx: Ctx): Promise<Omit<Finding, 'name'>> {
+  const oldest = [await ledgerUnsealedSince(ctx), await historyUnsealedSince(ctx)]
+    .filter((since) => since !== null)
+    .sort((one, other) => one.getTime() - other.getTime())[0];
+  if (oldest === undefined || ctx.clock.now().getTime() - oldest.getTime() < 60_000)
+    return { ok: true, detail: 'no line waits for its seal' };
+  return {
+    ok: false,
+    detail: `lines wait for their seal since ${oldest.toISOString()}`,
+    remedy:
+      'A running server or worker seals every second. If one runs, its log says what keeps it, or a session in the database holds the lock assent.sealer or assent.history_sealer.',
+  };
 }
 
 /** Which provider messages go out by, and how the last hour went. @param open others reach this service */
@@ -164,6 +181,7 @@ export async function doctor(env: Record<string, string | undefined>, say: (line
           `${faults[0]!.company === null ? '' : `company ${faults[0]!.company}: `}${faults[0]!.what}`,
           'All of it: npm run assent -- staff verify. Compare with a backup: somebody changed rights past the service.',
         );
+      findings.push({ name: 'sealing', ...(await sealingFinding(ctx)) });
       findings.push({ name: 'guard', ...guardFinding(await ledgerGuard(db)) });
       const open = config.HOST !== '127.0.0.1' && config.HOST !== 'localhost' && config.HOST !== '::1';
       const unusable = ctx.settings.invalid();

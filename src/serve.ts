@@ -204,20 +204,13 @@ export async function serve(options: ServeOptions): Promise<Service> {
     const worker = await startWorker(ctx, connection, tasksOf(others), crontab);
     // Pushed below HTTP: requests end first, then the jobs they put in, then the seals.
     const workers = [worker];
-    const stopSealing = every(
-      500,
-      async () => {
-        await seal(ctx);
-        await sealHistory(ctx);
-        await dispatchWebhooks(ctx);
-      },
-      log,
-      'sealing and announcing',
-    );
-    // By itself: neither waits for what the other stumbles over.
+    // Each by itself: none waits for what another stumbles over.
+    const stopSealing = every(500, () => seal(ctx), log, 'sealing the ledger');
+    const stopSealingHistory = every(500, () => sealHistory(ctx), log, 'sealing the history');
+    const stopAnnouncing = every(500, () => dispatchWebhooks(ctx), log, 'announcing');
     const stopLoyalty = every(500, () => dispatchLoyalty(ctx), log, 'telling the loyalty provider');
     stops.splice(2, 0, async () => {
-      await Promise.all([stopSealing(), stopLoyalty()]);
+      await Promise.all([stopSealing(), stopSealingHistory(), stopAnnouncing(), stopLoyalty()]);
       await Promise.all(workers.map((each) => each.stop()));
       await sealAll(ctx);
       await sealWholeHistory(ctx);

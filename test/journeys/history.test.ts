@@ -11,7 +11,7 @@ import { changeEntry, sweepRights } from '../../src/staff/entries/entries.ts';
 import { giveEntry } from '../../src/staff/entries/pairs.ts';
 import type { Author, StaffEvent } from '../../src/staff/history/lines.ts';
 import { holdersIn, replay, whoCould } from '../../src/staff/history/past.ts';
-import { sealHistory, sealWholeHistory } from '../../src/staff/history/seals.ts';
+import { historyUnsealedSince, sealHistory, sealWholeHistory } from '../../src/staff/history/seals.ts';
 import { verifyHistory } from '../../src/staff/history/verify.ts';
 import { permissionKeys } from '../../src/staff/permissions.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
@@ -283,6 +283,12 @@ describe('a tampered history', () => {
       'the evidence of line 5 is not what was written',
     ],
     [
+      'evidence that was taken out',
+      'delete from staff_evidence where event = (select id from staff_event where company = $1 and number = 5)',
+      5,
+      'the evidence of line 5 is missing',
+    ],
+    [
       'a line that follows the end',
       `insert into staff_event (id, company, number, kind, actor, at, line, hash) select gen_random_uuid(), company, 7, kind, actor, at, line, hash from staff_event where company = $1 and number = 6`,
       7,
@@ -349,7 +355,7 @@ describe('a tampered history', () => {
       'seal 2 does not follow the seal before it',
     ],
   ])('%s is named by its seal', async (_what, text, what) => {
-    expect(await tampered(undefined, text)).toEqual([{ company: null, line: null, what }]);
+    expect(await tampered(undefined, text)).toContainEqual({ company: null, line: null, what });
   });
 
   test('a history that was cut together with its last seal does not lead to the head that was kept', async () => {
@@ -373,6 +379,17 @@ describe('a tampered history', () => {
         what: `no seal has the head ${head}: the history was cut or rewritten since that head was kept`,
       },
     ]);
+  });
+
+  test('two companies that were cut are both named, and the head that was kept besides', async () => {
+    const other = (await place()).id;
+    await sealWholeHistory(kit.ctx);
+    const last = `delete from staff_event s using company c where c.id = s.company and s.number = c.events and c.id = any ($1)`;
+    const cut = `with gone as (${last} returning s.company, s.number)
+      update company c set events = c.events - 1, head = (select hash from staff_event p where p.company = c.id and p.number = c.events - 1)
+        from gone where gone.company = c.id`;
+    const faults = (await tampered(undefined, cut, [company, other])) as { company: number; what: string }[];
+    expect(faults.map((fault) => fault.company)).toEqual([company, other]);
   });
 
   test('what two processes seal at once is one chain, and nothing is passed over', async () => {
@@ -439,6 +456,45 @@ describe('a tampered history', () => {
       });
     }
   });
+});
+
+test('whoever holds the role of the service has nothing false sealed, and no head of their own published', async () => {
+  const own = await createKit();
+  try {
+    const owner = await own.signUp();
+    const { id } = await createCompany(own.ctx, {
+      name: { en: 'B' },
+      owner: owner.email,
+      shops: [{ en: 'S' }],
+      language: 'en',
+    });
+    const wait = (): Promise<unknown> => own.rows('insert into staff_unsealed values (gen_random_uuid(), $1)', id);
+    await own.rows('update company set events = events + 1000 where id = $1', id);
+    await wait();
+    await sealWholeHistory(own.ctx);
+    await own.rows('update company set events = events - 1000 where id = $1', id);
+    expect(await verifyHistory(own.ctx)).toMatchObject({ lines: 2, seals: 1, unsealed: 0, faults: [] });
+
+    const head = await own.apiKey('companies');
+    expect((await head('GET', '/v1/history/head')).body).toMatchObject({ count: 1 });
+    for (const number of ['2', '9223372036854775807']) {
+      await own.rows(
+        `insert into staff_seal select $1::bigint, ends, head, sha256($1::text::bytea), sealed_at, signature from staff_seal where number = 1`,
+        number,
+      );
+      await wait();
+      await expect(sealHistory(own.ctx)).rejects.toThrow('of the history is not ours');
+      expect((await head('GET', '/v1/history/head')).status).toBe(500);
+    }
+    expect((await verifyHistory(own.ctx)).faults).toEqual([
+      { company: null, line: null, what: 'seal 2 is not what was written' },
+    ]);
+    const since = await own.rows<{ at: Date }>('select at from staff_event order by number limit 1');
+    await own.rows('insert into staff_unsealed select id, company from staff_event');
+    expect(await historyUnsealedSince(own.ctx)).toEqual(since[0]!.at);
+  } finally {
+    await own.close();
+  }
 });
 
 describe('reading it', () => {

@@ -3,7 +3,7 @@
  * sealer at a time, at most a second behind; a plain chain inside each transaction would make every consent wait for the
  * one before.
  */
-import { sign } from 'node:crypto';
+import { sign, verify } from 'node:crypto';
 import type { Ctx } from '../../platform/ctx.ts';
 import { transaction } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
@@ -45,8 +45,23 @@ export function headHash(
 export const beginning = Buffer.alloc(32);
 
 /**
+ * The newest seal, or the newest of a moment in the past.
+ * @throws Error when it is not one of ours: nothing is built on it, and it is published to nobody
+ */
+async function newestSeal(ctx: Ctx, at: Date | null = null): Promise<Seal | undefined> {
+  const newest = await ctx.db.one<Seal>(sql`
+    select * from ledger_seal where ${at}::timestamptz is null or sealed_at <= ${at} order by number desc limit 1`);
+  if (newest === undefined) return undefined;
+  const { head, signature, number } = newest;
+  if (!headHash(newest).equals(head) || !verify(null, head, ctx.keys.sealing.public, signature))
+    throw new Error(`seal ${number} of the ledger is not ours`);
+  return newest;
+}
+
+/**
  * Seals what waits, if no other process is at it.
  * @returns how many lines; fewer than wait when there are more than one batch holds
+ * @throws Error when the last seal is not ours
  */
 export async function seal(ctx: Ctx): Promise<number> {
   const waiting = await ctx.db.one<{ any: boolean }>(sql`select exists (select from ledger_unsealed) as any`);
@@ -62,7 +77,7 @@ export async function seal(ctx: Ctx): Promise<number> {
       )
       select e.id as event, e.hash from taken join consent_event e on e.id = taken.event order by e.id`);
     if (lines.length === 0) return 0;
-    const last = await tx.db.one<Seal>(sql`select * from ledger_seal order by number desc limit 1`);
+    const last = await newestSeal(tx);
     const draft = {
       number: (last?.number ?? 0) + 1,
       first_position: last === undefined ? 1 : last.first_position + last.lines,
@@ -101,10 +116,9 @@ export interface Head {
   readonly signature: string | null;
 }
 
-/** The newest head, or the newest of a moment in the past. */
+/** The newest head, or the newest of a moment in the past. @throws Error when it is not ours */
 export async function ledgerHead(ctx: Ctx, at?: Date): Promise<Head> {
-  const last = await ctx.db.one<Seal>(sql`
-    select * from ledger_seal where ${at ?? null}::timestamptz is null or sealed_at <= ${at ?? null} order by number desc limit 1`);
+  const last = await newestSeal(ctx, at);
   if (last === undefined) return { count: 0, hash: null, at: null, signature: null };
   return {
     count: last.first_position + last.lines - 1,
@@ -114,8 +128,18 @@ export async function ledgerHead(ctx: Ctx, at?: Date): Promise<Head> {
   };
 }
 
+/** Since when the line has waited that has waited longest for the sealer; null: none does. */
+export async function ledgerUnsealedSince(ctx: Ctx): Promise<Date | null> {
+  const { since } = (await ctx.db.one<{ since: Date | null }>(sql`
+    select min(e.recorded_at) as since from ledger_unsealed u join consent_event e on e.id = u.event`))!;
+  return since;
+}
+
 /** Writes the newest head into the log: wherever logs are kept, it can be held against the ledger later. */
 export async function publishHead(ctx: Ctx): Promise<void> {
   const head = await ledgerHead(ctx);
   if (head.count > 0) ctx.log.info({ head }, 'ledger head');
+  const since = await ledgerUnsealedSince(ctx);
+  if (since !== null && ctx.clock.now().getTime() - since.getTime() > 60_000)
+    ctx.log.warn({ since }, 'lines of the ledger wait for their seal');
 }

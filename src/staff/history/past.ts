@@ -117,8 +117,11 @@ export async function* linesOf(ctx: Ctx, company: number): AsyncGenerator<Stored
   let after = 0;
   for (;;) {
     const rows = await ctx.db.rows<StoredLine>(sql`
-      select s.id, s.company, s.number, s.kind, s.entry, s.account, s.actor, s.at, s.line, s.hash, e.salt, e.evidence
-        from staff_event s left join staff_evidence e on e.event = s.id
+      select s.id, s.company, s.number, s.kind, s.entry, s.account, s.actor, s.at, s.line, s.hash, e.salt, e.evidence,
+             a.id is null and s.actor ~ '^(account|operator):' as actor_gone
+        from staff_event s
+        left join staff_evidence e on e.event = s.id
+        left join account a on a.id = substring(s.actor from '^(?:account|operator):([0-9]+)$')::bigint
        where s.company = ${company} and s.number > ${after} order by s.number limit ${PAGE}`);
     yield* rows;
     if (rows.length < PAGE) return;
@@ -161,6 +164,8 @@ export interface StoredLine {
   readonly hash: Buffer;
   readonly salt: Buffer | null;
   readonly evidence: Record<string, unknown> | null;
+  /** Whoever did it was erased. */
+  readonly actor_gone: boolean;
 }
 
 /**

@@ -37,9 +37,24 @@ const headHash = ({ number, ends, previous, sealed_at }: Omit<Seal, 'head' | 'si
     ]),
   );
 
+const isOurs = (ctx: Ctx, seal: Seal): boolean =>
+  headHash(seal).equals(seal.head) && verify(null, seal.head, ctx.keys.sealing.public, seal.signature);
+
+/**
+ * The newest seal, or the newest of a moment in the past.
+ * @throws Error when it is not one of ours: nothing is built on it, and it is published to nobody
+ */
+async function newestSeal(ctx: Ctx, at: Date | null = null): Promise<Seal | undefined> {
+  const seal = await ctx.db.one<Seal>(sql`
+    select * from staff_seal where ${at}::timestamptz is null or sealed_at <= ${at} order by number desc limit 1`);
+  if (seal !== undefined && !isOurs(ctx, seal)) throw new Error(`seal ${seal.number} of the history is not ours`);
+  return seal;
+}
+
 /**
  * Seals the companies that went on, if no other process is at it.
  * @returns how many lines were waiting for it; as many as it takes at once when there may be more
+ * @throws Error when the last seal is not ours
  */
 export async function sealHistory(ctx: Ctx): Promise<number> {
   const waiting = await ctx.db.one<{ any: boolean }>(sql`select exists (select from staff_unsealed) as any`);
@@ -53,11 +68,15 @@ export async function sealHistory(ctx: Ctx): Promise<number> {
       delete from staff_unsealed where event in (select event from staff_unsealed order by event limit ${MOST})
       returning company`);
     if (taken.length === 0) return 0;
-    // Read after they were taken: what was committed since is sealed too, and once more when its own turn comes.
-    const companies = await tx.db.rows<{ id: number; events: number; head: Buffer }>(sql`
-      select id, events, head from company where id = any (${taken.map(({ company }) => company)}::bigint[]) order by id`);
-    const ends = companies.map(({ id, events, head }): End => [id, events, head.toString('hex')]);
-    const last = await tx.db.one<Seal>(sql`select * from staff_seal order by number desc limit 1`);
+    // Of the lines themselves, which nobody can change, and read after they were taken: what was committed since is sealed
+    // too, and once more when its own turn comes.
+    const lines = await tx.db.rows<{ company: number; number: number; hash: Buffer }>(sql`
+      select q.company, e.number, e.hash
+        from (select distinct company from unnest(${taken.map(({ company }) => company)}::bigint[]) as company) q
+       cross join lateral (select number, hash from staff_event where company = q.company order by number desc limit 1) e
+       order by q.company`);
+    const ends = lines.map(({ company, number, hash }): End => [company, number, hash.toString('hex')]);
+    const last = await newestSeal(tx);
     const draft = {
       number: (last?.number ?? 0) + 1,
       ends: JSON.stringify(ends),
@@ -90,10 +109,9 @@ export interface HistoryHead {
   readonly signature: string | null;
 }
 
-/** The newest head, or the newest of a moment in the past. */
+/** The newest head, or the newest of a moment in the past. @throws Error when it is not ours */
 export async function historyHead(ctx: Ctx, at?: Date): Promise<HistoryHead> {
-  const last = await ctx.db.one<Seal>(sql`
-    select * from staff_seal where ${at ?? null}::timestamptz is null or sealed_at <= ${at ?? null} order by number desc limit 1`);
+  const last = await newestSeal(ctx, at);
   if (last === undefined) return { count: 0, hash: null, at: null, signature: null };
   return {
     count: last.number,
@@ -103,10 +121,20 @@ export async function historyHead(ctx: Ctx, at?: Date): Promise<HistoryHead> {
   };
 }
 
+/** Since when the line has waited that has waited longest for the sealer; null: none does. */
+export async function historyUnsealedSince(ctx: Ctx): Promise<Date | null> {
+  const { since } = (await ctx.db.one<{ since: Date | null }>(sql`
+    select min(e.at) as since from staff_unsealed u join staff_event e on e.id = u.event`))!;
+  return since;
+}
+
 /** Writes the newest head into the log: wherever logs are kept, it can be held against the history later. */
 export async function publishHistoryHead(ctx: Ctx): Promise<void> {
   const head = await historyHead(ctx);
   if (head.count > 0) ctx.log.info({ head }, 'history head');
+  const since = await historyUnsealedSince(ctx);
+  if (since !== null && ctx.clock.now().getTime() - since.getTime() > 60_000)
+    ctx.log.warn({ since }, 'lines of the history wait for their seal');
 }
 
 /** Something that is not as it was written. */
@@ -125,59 +153,72 @@ function faultOf(ctx: Ctx, seal: Seal, previous: { number: number; head: Buffer 
   if (seal.number !== previous.number + 1) return `seal ${previous.number + 1} is missing`;
   if (!seal.previous.equals(previous.head)) return `${name} does not follow the seal before it`;
   if (!headHash(seal).equals(seal.head)) return `${name} is not what was written`;
-  if (!verify(null, seal.head, ctx.keys.sealing.public, seal.signature)) return `the signature of ${name} is not ours`;
-  return undefined;
+  return isOurs(ctx, seal) ? undefined : `the signature of ${name} is not ours`;
 }
+
+/** Seals that are checked at once. */
+const PAGE = 500;
+
+/** The first line of each company that these seals end with and that is gone or another. @param only of one company */
+const goneLines = (ctx: Ctx, seals: readonly Seal[], only: number | null): Promise<HistoryFault[]> =>
+  ctx.db.rows<HistoryFault>(sql`
+    select distinct on (o.company) o.company, o.line,
+           'line ' || o.line || case when s.id is null then ' is missing, and was sealed' else ' is not the one that was sealed' end as what
+      from unnest(${seals.map(({ ends }) => ends)}::text[]) as t (ends)
+     cross join jsonb_array_elements(t.ends::jsonb) as e
+     cross join lateral (select (e ->> 0)::bigint as company, (e ->> 1)::bigint as line) o
+      left join staff_event s on s.company = o.company and s.number = o.line
+     where (s.id is null or s.hash <> decode(e ->> 2, 'hex')) and (${only}::bigint is null or o.company = ${only})
+     order by o.company, o.line`);
+
+/** The last line of each company that never came to the sealer. @param only of one company */
+const passedLines = (ctx: Ctx, only: number | null): Promise<HistoryFault[]> =>
+  ctx.db.rows<HistoryFault>(sql`
+    select e.company, e.line, 'line ' || e.line || ' was neither sealed nor is it waiting for it' as what
+      from (select company, max(number) as line from staff_event group by company) e
+      left join (select (o ->> 0)::bigint as company, max((o ->> 1)::bigint) as line
+                   from staff_seal cross join jsonb_array_elements(ends::jsonb) as o group by 1) s on s.company = e.company
+     where e.line > coalesce(s.line, 0) and not exists (select from staff_unsealed u where u.company = e.company)
+       and (${only}::bigint is null or e.company = ${only})
+     order by 1`);
 
 /**
  * Checks every seal, and that each line a seal ends with is still there and the same.
- * @param options `company`: lines of one alone; `head`: hash of a head that was kept elsewhere, in hex: a history that does not lead through it was cut or rewritten
- * @returns how many seals hold, lines that wait for one, and the first fault
+ * @param options `company`: lines of one alone; `head`: hash of a head that was kept elsewhere, in hex: a history that does
+ *   not lead through it was cut or rewritten
+ * @returns how many seals there are, lines that wait for one, and the first fault of each company and of the seals
  */
 export async function checkSeals(
   ctx: Ctx,
-  { company: only = null, head }: { company?: number | null | undefined; head?: string | undefined },
-): Promise<{ seals: number; unsealed: number; fault?: HistoryFault }> {
-  const waiting = await ctx.db.one<{ count: number }>(sql`
-    select count(*)::int as count from staff_unsealed where ${only}::bigint is null or company = ${only}`);
-  const unsealed = waiting!.count;
+  { company = null, head }: { company?: number | null | undefined; head?: string | undefined },
+): Promise<{ seals: number; unsealed: number; faults: HistoryFault[] }> {
+  // As text: a number that somebody made up may be larger than ours can be.
+  const start = await ctx.db.one<{ unsealed: number; newest: string | null }>(sql`
+    select (select count(*) from staff_unsealed where ${company}::bigint is null or company = ${company})::int as unsealed,
+           (select max(number)::text from staff_seal) as newest`);
+  const faults = new Map<number | null, HistoryFault>();
+  const note = (fault: HistoryFault): void => void (faults.has(fault.company) || faults.set(fault.company, fault));
+  const noteSeal = (what: string): void => note({ company: null, line: null, what });
   let previous = { number: 0, head: beginning as Buffer };
+  let seals = 0;
   let kept = head === undefined;
   for (;;) {
-    const seal = await ctx.db.one<Seal>(
-      sql`select * from staff_seal where number > ${previous.number} order by number limit 1`,
-    );
-    if (seal === undefined) break;
-    const what = faultOf(ctx, seal, previous);
-    if (what !== undefined) return { seals: previous.number, unsealed, fault: { company: null, line: null, what } };
-    const gone = await ctx.db.one<{ company: number; line: number; there: boolean }>(sql`
-      select (e ->> 0)::bigint as company, (e ->> 1)::bigint as line, s.id is not null as there
-        from jsonb_array_elements(${seal.ends}::jsonb) as e
-        left join staff_event s on s.company = (e ->> 0)::bigint and s.number = (e ->> 1)::bigint
-       where (s.id is null or s.hash <> decode(e ->> 2, 'hex')) and (${only}::bigint is null or (e ->> 0)::bigint = ${only})
-       order by 1 limit 1`);
-    if (gone !== undefined) {
-      const { company, line, there } = gone;
-      const said = there ? `line ${line} is not the one that was sealed` : `line ${line} is missing, and was sealed`;
-      return { seals: previous.number, unsealed, fault: { company, line, what: said } };
+    const page = await ctx.db.rows<Seal>(sql`
+      select * from staff_seal where number > ${previous.number} and number <= ${start!.newest}::bigint order by number limit ${PAGE}`);
+    // A seal that is not ours says nothing about lines; the ones after it still do.
+    const sound: Seal[] = [];
+    for (const seal of page) {
+      const what = faultOf(ctx, seal, previous);
+      if (what !== undefined) noteSeal(what);
+      if (isOurs(ctx, seal)) sound.push(seal);
+      previous = { number: seal.number, head: seal.head };
     }
-    if (seal.head.toString('hex') === head) kept = true;
-    previous = { number: seal.number, head: seal.head };
+    seals += page.length;
+    kept ||= sound.some((seal) => seal.head.toString('hex') === head!.toLowerCase());
+    for (const fault of await goneLines(ctx, sound, company)) note(fault);
+    if (page.length < PAGE) break;
   }
-  const { number: seals } = previous;
-  const passed = await ctx.db.one<{ company: number; line: number }>(sql`
-    select c.id as company, c.events as line
-      from company c
-      left join (select (e ->> 0)::bigint as company, max((e ->> 1)::bigint) as line
-                   from staff_seal cross join jsonb_array_elements(ends::jsonb) as e group by 1) s on s.company = c.id
-     where c.events > coalesce(s.line, 0) and not exists (select from staff_unsealed u where u.company = c.id)
-       and (${only}::bigint is null or c.id = ${only})
-     order by 1 limit 1`);
-  if (passed !== undefined) {
-    const what = `line ${passed.line} was neither sealed nor is it waiting for it`;
-    return { seals, unsealed, fault: { ...passed, what } };
-  }
-  if (kept) return { seals, unsealed };
-  const what = `no seal has the head ${head}: the history was cut or rewritten since that head was kept`;
-  return { seals, unsealed, fault: { company: null, line: null, what } };
+  for (const fault of await passedLines(ctx, company)) note(fault);
+  if (!kept) noteSeal(`no seal has the head ${head}: the history was cut or rewritten since that head was kept`);
+  return { seals, unsealed: start!.unsealed, faults: [...faults.values()] };
 }

@@ -42,8 +42,9 @@ function faultOf(row: StoredLine, previous: { number: number; hash: Buffer; at: 
   const stored = [row.id, row.company, row.number, row.kind, row.entry, row.account, row.actor, row.at.getTime()];
   if (said.some((value, index) => value !== stored[index])) return `the columns of line ${number} are not what it says`;
   if (row.at.getTime() < previous.at) return `line ${number} is earlier than the one before it`;
-  // Evidence that was erased is not missed: the line has its hash only.
-  if (row.salt === null || row.evidence === null) return undefined;
+  if (row.salt === null || row.evidence === null)
+    // With the account of whoever did it, their address and browser were erased.
+    return event.evidence === null || row.actor_gone ? undefined : `the evidence of line ${number} is missing`;
   return commitment(row.salt, row.evidence).toString('hex') === event.evidence
     ? undefined
     : `the evidence of line ${number} is not what was written`;
@@ -159,7 +160,7 @@ export async function verifyHistory(
     for (const { company: gone, number } of stray)
       faults.push({ company: gone, line: number, what: 'there are lines of a company that does not exist' });
   }
-  const { fault, ...sealed } = await checkSeals(root, { company, head });
-  if (fault !== undefined && !faults.some((one) => one.company === fault.company)) faults.push(fault);
+  const { faults: unlike, ...sealed } = await checkSeals(root, { company, head });
+  faults.push(...unlike.filter((fault) => !faults.some((one) => one.company === fault.company)));
   return { companies: ids.length, lines, ...sealed, faults };
 }
