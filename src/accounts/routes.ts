@@ -2,7 +2,7 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Ctx } from '../platform/ctx.ts';
 import { akinon, char, email, type FieldKind, readFields, refusals } from '../platform/drf.ts';
-import { refuse } from '../platform/failure.ts';
+import { Failure, refuse } from '../platform/failure.ts';
 import { type Answer, type Incoming, ok, type Route, route } from '../platform/http.ts';
 import { object, text, textOrNull } from '../platform/schema.ts';
 import { throttle } from '../platform/throttle.ts';
@@ -58,11 +58,20 @@ export function sessionCookies(ctx: Ctx, incoming: Incoming, { cookie, holder }:
 
 /**
  * Counts a sign-in by address as well, so that many clients together guess no faster than one; of a browser known to the
- * account by that browser, because many clients together are no reason to keep it out.
+ * account by that browser, because many clients together are no reason to keep it out. Once its own count is full it is
+ * a client like any other.
  * @throws throttled
  */
 export async function throttleSignIn(ctx: Ctx, email: string, device: string | undefined): Promise<void> {
-  await throttle(ctx, 'login', device === undefined ? `email:${foldEmail(email)}` : `device:${device}`);
+  if (device !== undefined) {
+    try {
+      await throttle(ctx, 'login', `device:${device}`);
+      return;
+    } catch (error) {
+      if (!(error instanceof Failure && error.code === 'throttled')) throw error;
+    }
+  }
+  await throttle(ctx, 'login', `email:${foldEmail(email)}`);
 }
 
 /**

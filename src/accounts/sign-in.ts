@@ -35,7 +35,7 @@ export interface Proof {
  * @param code of the authenticator app, or a recovery code; without a second factor it is not looked at
  * @param device by `knownDevice`, where a browser asks
  * @throws invalid_credentials, second_factor_needed, second_factor_wrong; throttled after too many wrong passwords for the
- *   address, or of the device, or codes for the account
+ *   address, and of the device where it is known, or codes for the account
  */
 export async function checkCredentials(
   ctx: Ctx,
@@ -52,7 +52,8 @@ export async function checkCredentials(
 
 /**
  * The first half of `checkCredentials`. A hash of another system is replaced by ours on the way.
- * @param device by `knownDevice`: it is counted instead of the address
+ * @param device by `knownDevice`: it is counted instead of the address, which counts again once the device is full. Whoever
+ *   has the cookie can leave it out as well, and its owner is never worse off with it than without
  * @returns a proof that signs nobody in while a second factor is owed
  * @throws invalid_credentials; throttled
  */
@@ -62,14 +63,18 @@ export async function checkPassword(
   password: string,
   device?: string,
 ): Promise<Proof & { owes: boolean }> {
-  const [limit, caller] = device === undefined ? [FAILED, foldEmail(email)] : [FAILED_ON_DEVICE, device];
+  const address = foldEmail(email);
   // Counted before it is compared, so that guesses made all at once are no more than guesses made in turn.
-  const { over, resetSeconds } = await countHit(ctx, limit.name, caller, limit);
-  if (over) throw throttled(resetSeconds);
+  const own = device === undefined ? undefined : await countHit(ctx, FAILED_ON_DEVICE.name, device, FAILED_ON_DEVICE);
+  const known = own?.over === false;
+  if (!known) {
+    const { over, resetSeconds } = await countHit(ctx, FAILED.name, address, FAILED);
+    if (over) throw throttled(Math.min(resetSeconds, own?.resetSeconds ?? resetSeconds));
+  }
   const proof = await prove(ctx, email, password);
   // Of a device its own only: whoever has a copy of the cookie gets no new guesses by the sign-ins of its owner.
-  if (device === undefined) await forgetHits(ctx, limit.name, caller);
-  else await returnHit(ctx, limit.name, caller);
+  if (known) await returnHit(ctx, FAILED_ON_DEVICE.name, device!);
+  else await forgetHits(ctx, FAILED.name, address);
   return proof;
 }
 

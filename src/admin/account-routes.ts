@@ -54,6 +54,12 @@ const inFull = {
   },
 };
 const accountInFullSchema = object(inFull, 'AccountInFull');
+/** In the answers of calls that take an operator away. */
+export const keysMade = {
+  type: 'array',
+  items: object({ id: integer, name: text }),
+  description: 'API keys that they made as an operator and that work: revoke what they may know',
+};
 const switchedSchema = object(
   {
     ...inFull,
@@ -62,6 +68,7 @@ const switchedSchema = object(
       items: integer,
       description: 'Companies they own or manage in which nobody is left who can manage: name another owner',
     },
+    keys_made: keysMade,
   },
   'SwitchedAccount',
 );
@@ -131,7 +138,8 @@ const accountChange = Type.Object(
 );
 
 const why = Type.Object({ reason }, { additionalProperties: false, title: 'Reason' });
-const WHY = ' `Assent-Change-Reason` goes to the history.';
+const OPERATORS = ' With operators this is for those who are signed in, and for no API key.';
+const WHY = `${OPERATORS} \`Assent-Change-Reason\` goes to the history.`;
 
 /** Who does it, and why they say they do it. */
 const doer = (request: Request<Operator>): Doer => ({ name: request.actor.name, reason: changeReason(request) });
@@ -196,21 +204,23 @@ export const accountsRoutes: readonly Route[] = [
     operationId: 'changeAccount',
     summary: 'Switch an account off or on',
     description:
-      'Off ends every sign-in, token, code and mailed link of it with this call; on brings none back. What the account holds stays, its rights in companies too; they are of no use while it is off. Nobody switches their own account off, nor the last operator.',
+      'Off ends every sign-in, token, code and mailed link of it with this call; on brings none back. What the account holds stays, its rights in companies too; they are of no use while it is off. Nobody switches their own account, nor the last operator off.' +
+      OPERATORS,
     body: { required: true, schema: accountChange, example: { active: false, reason: 'The phone was stolen' } },
     answers: {
       200: {
         description: 'The account as it is now',
         schema: switchedSchema,
-        example: { ...inFullExample, is_active: false, unmanaged_companies: [10] },
+        example: { ...inFullExample, is_active: false, unmanaged_companies: [10], keys_made: [] },
       },
       ...problems(400, 401, 403, 404, 409, 413, 415),
     },
     async run(ctx, { actor, params, body }) {
       const id = pathId(params, 'id');
       const { active, reason: told } = readBody(accountChange, body);
-      const { unmanaged_companies } = await switchAccount(ctx, id, active, { name: actor.name, reason: told });
-      return ok({ ...((await readAccount(ctx, id)) ?? fail('not_found')), unmanaged_companies });
+      const by = { name: actor.name, reason: told };
+      const { unmanaged_companies, keys_made } = await switchAccount(ctx, id, active, by);
+      return ok({ ...((await readAccount(ctx, id)) ?? fail('not_found')), unmanaged_companies, keys_made });
     },
   }),
   route({
@@ -266,7 +276,7 @@ export const accountsRoutes: readonly Route[] = [
     summary: 'Unlink an outside identity from an account',
     description: `Every sign-in of the account ends with this call: which of them came by the issuer is not known. While the issuer vouches for the address of the account, the next sign-in there links it anew.${WHY}`,
     query: { issuer: { description: 'Required: `issuer` of the identity', schema: { type: 'string' } } },
-    answers: { 204: { description: 'It is not linked any more' }, ...problems(400, 401, 403, 404) },
+    answers: { 204: { description: 'It is not linked any more' }, ...problems(400, 401, 403, 404, 409) },
     async run(ctx, request) {
       const id = pathId(request.params, 'id');
       const issuer = queryText(request.query, 'issuer') ?? refuse({ path: ['issuer'], key: 'field.required' });
@@ -281,7 +291,7 @@ export const accountsRoutes: readonly Route[] = [
     operationId: 'removeAccountSecondFactor',
     summary: 'Take the second factor of an account away',
     description: `For somebody who lost app and recovery codes: make sure that it is them who ask. Every sign-in of the account ends with this call, and its owner is told by mail.${WHY}`,
-    answers: { 204: { description: 'There is none any more' }, ...problems(400, 401, 403, 404) },
+    answers: { 204: { description: 'There is none any more' }, ...problems(400, 401, 403, 404, 409) },
     async run(ctx, request) {
       await takeSecondFactor(ctx, pathId(request.params, 'id'), doer(request));
       return empty(204);
@@ -294,7 +304,8 @@ export const accountsRoutes: readonly Route[] = [
     operationId: 'voidAccountPassword',
     summary: 'Make the password of an account worthless, and mail a link to set a new one',
     description:
-      'For a password that others know. Every sign-in and mailed link of the account ends with this call. One that is switched off gets no mail: its owner asks for the link when it is on.',
+      'For a password that others know. Every sign-in and mailed link of the account ends with this call. One that is switched off gets no mail: its owner asks for the link when it is on. Five times an hour at most.' +
+      OPERATORS,
     body: { required: false, schema: why, example: { reason: 'She used it elsewhere too, and it leaked there' } },
     answers: {
       200: {
@@ -308,7 +319,7 @@ export const accountsRoutes: readonly Route[] = [
         ),
         example: { sign_ins: 3, mailed: true },
       },
-      ...problems(400, 401, 403, 404, 409, 413, 415),
+      ...problems(400, 401, 403, 404, 409, 413, 415, 429),
     },
     async run(ctx, { actor, params, body }) {
       const by = { name: actor.name, reason: readBody(why, body).reason };

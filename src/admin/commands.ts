@@ -7,6 +7,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { CommandError } from '../platform/failure.ts';
 import { accountExists, findAccounts, readAccount } from './accounts.ts';
 import { endSignIns, outsideIdentities, switchAccount, unlinkIdentity, voidPassword } from './acts.ts';
+import type { MadeKey } from './keys.ts';
 
 export interface Terminal {
   readonly say: (line: string) => void;
@@ -55,9 +56,16 @@ async function show(ctx: Ctx, { print }: Terminal, email: string): Promise<void>
   print({ ...(await readAccount(ctx, id)), identities, sessions });
 }
 
+/** Says which API keys they made, so that nobody forgets them. */
+export function tellKeys(say: Terminal['say'], keys: readonly MadeKey[]): void {
+  if (keys.length === 0) return;
+  const all = keys.map(({ id, name }) => `${name} (key ${id})`).join(', ');
+  say(`API keys they made go on working: ${all}. To revoke one: npm run assent -- key revoke NAME`);
+}
+
 async function switchTo(ctx: Ctx, { say, print }: Terminal, email: string, active: boolean, by: Doer): Promise<void> {
   const id = await accountOf(ctx, email);
-  const { changed, ended, unmanaged_companies } = await switchAccount(ctx, id, active, by);
+  const { changed, ended, unmanaged_companies, keys_made } = await switchAccount(ctx, id, active, by);
   const state = active ? 'on' : 'off';
   if (!changed) say(`${email} was switched ${state} already; nothing was changed.`);
   else say(active ? `${email} can sign in again.` : `${email} is switched off; sign-ins ended: ${ended}.`);
@@ -65,7 +73,8 @@ async function switchTo(ctx: Ctx, { say, print }: Terminal, email: string, activ
     say(
       `Nobody is left who can manage the companies ${unmanaged_companies.join(', ')}: npm run assent -- company owner ID EMAIL`,
     );
-  print({ id, is_active: active, changed, unmanaged_companies });
+  tellKeys(say, keys_made);
+  print({ id, is_active: active, changed, unmanaged_companies, keys_made });
 }
 
 /** The lines of an account; by its id, also of one that was erased. */

@@ -1,6 +1,6 @@
 /** API keys: programs call with them. A key is shown once and kept as a hash; one that is revoked stays as a row, histories name it. */
 import { type Doer, recordOperatorEvent } from '../accounts/operator-events.ts';
-import { stillOperator } from '../accounts/operators.ts';
+import { holdOperators, stillMay } from '../accounts/operators.ts';
 import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
 import { Failure, fail } from '../platform/failure.ts';
@@ -32,7 +32,7 @@ export async function createApiKey(
   try {
     return await transaction(ctx, async (tx) => {
       // A key outlives the sign-in it was made with: whoever is being switched off makes none any more.
-      await stillOperator(tx, by);
+      await stillMay(tx, by);
       const made = await tx.db.one<ApiKey>(sql`
         insert into api_key (name, key_hash, scopes, created_at, created_by)
         values (${name}, ${sha256(key)}, ${[...new Set(scopes)]}::text[], ${tx.clock.now()}, ${by.name})
@@ -63,13 +63,23 @@ export async function listApiKeys(
 export const workingKey = async (ctx: Ctx, name: string): Promise<number | undefined> =>
   (await ctx.db.one<{ id: number }>(sql`select id from api_key where name = ${name} and revoked_at is null`))?.id;
 
+/** A key by what people know it by. */
+export type MadeKey = Pick<ApiKey, 'id' | 'name'>;
+
+/** Keys that an operator made and that work, in the order of their ids: they outlive the role and the account. */
+export const keysMadeBy = (ctx: Ctx, account: number): Promise<MadeKey[]> =>
+  ctx.db.rows<MadeKey>(sql`
+    select id, name from api_key where created_by = ${`operator:${account}`} and revoked_at is null order by id`);
+
 /**
  * Revokes a key for good: every request reads it afresh, so that no process takes it from now on. Its name is free again.
  * @returns whether it worked until now; otherwise nothing is written
- * @throws not_found
+ * @throws not_found; not_authenticated for a doer who may not any more, a key that was revoked itself
  */
 export function revokeApiKey(root: Ctx, id: number, by: Doer): Promise<boolean> {
   return transaction(root, async (tx) => {
+    await holdOperators(tx);
+    await stillMay(tx, by);
     const revoked = await tx.db.one<Pick<ApiKey, 'name' | 'scopes'>>(sql`
       update api_key set revoked_at = ${tx.clock.now()} where id = ${id} and revoked_at is null returning name, scopes`);
     if (revoked === undefined) {

@@ -5,7 +5,7 @@ import type { Ctx } from '../platform/ctx.ts';
 import { CommandError } from '../platform/failure.ts';
 import { listOperators } from './accounts.ts';
 import { revokeOperator } from './acts.ts';
-import { accountOf, type Chosen, doer, type Terminal, WHY } from './commands.ts';
+import { accountOf, type Chosen, doer, type Terminal, tellKeys, WHY } from './commands.ts';
 import { KEY_NAME } from './key-routes.ts';
 import { createApiKey, listApiKeys, revokeApiKey, workingKey } from './keys.ts';
 
@@ -79,9 +79,12 @@ export function operatorCommands(group: Command, { say, print, withCtx }: Termin
     .option(...WHY)
     .action((email: string, chosen: Chosen) =>
       withCtx(async (ctx) => {
-        const { changed, ended } = await revokeOperator(ctx, await accountOf(ctx, email), doer(chosen));
+        const id = await accountOf(ctx, email);
+        const { changed, ended, keys_made } = await revokeOperator(ctx, id, doer(chosen));
         if (!changed) throw new CommandError(`${email} is no operator.`);
         say(`${email} is no operator any more; sign-ins ended: ${ended}.`);
+        tellKeys(say, keys_made);
+        print({ id, keys_made });
       }),
     );
 }

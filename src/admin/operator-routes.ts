@@ -1,8 +1,9 @@
 /** `/v1/operators`: who runs the installation. Making operators is for whoever sits at the machine: `assent operator create`. */
-import { operator } from '../accounts/callers.ts';
-import { empty, ok, type Route, route } from '../platform/http.ts';
+import { operator, signedInOperator } from '../accounts/callers.ts';
+import { ok, type Route, route } from '../platform/http.ts';
 import { changeReason, own, pathId, problems } from '../platform/problem.ts';
 import { flag, integer, object, page, text, timeOrNull } from '../platform/schema.ts';
+import { keysMade } from './account-routes.ts';
 import { listOperators } from './accounts.ts';
 import { revokeOperator } from './acts.ts';
 
@@ -50,19 +51,26 @@ export const operatorRoutes: readonly Route[] = [
   }),
   route({
     dialect: own,
-    who: operator('manage_accounts'),
+    who: signedInOperator,
     tag: 'Operators',
     method: 'DELETE',
     path: '/v1/operators/{id}',
     operationId: 'revokeOperator',
     summary: 'Take the role of an operator away',
     description:
-      'The account stays; its sign-ins end with this call. Nobody takes their own role, nor the last operator’s. API keys they made go on working. `Assent-Change-Reason` goes to the history.',
-    answers: { 204: { description: 'The account is no operator any more' }, ...problems(400, 401, 403, 404, 409) },
+      'For operators in person, and for no API key. The account stays; its sign-ins end with this call. Nobody takes their own role, nor the last operator’s. API keys they made go on working: the answer names them. `Assent-Change-Reason` goes to the history.',
+    answers: {
+      200: {
+        description: 'The account is no operator any more',
+        schema: object({ keys_made: keysMade }, 'RevokedOperator'),
+        example: { keys_made: [{ id: 3, name: 'crm' }] },
+      },
+      ...problems(400, 401, 403, 404, 409),
+    },
     async run(ctx, request) {
       const by = { name: request.actor.name, reason: changeReason(request) };
-      await revokeOperator(ctx, pathId(request.params, 'id'), by);
-      return empty(204);
+      const { keys_made } = await revokeOperator(ctx, pathId(request.params, 'id'), by);
+      return ok({ keys_made });
     },
   }),
 ];

@@ -1,12 +1,13 @@
 /** What operators do over HTTP: settings, and the messages of the console providers. */
 import Type from 'typebox';
-import { operator } from '../accounts/callers.ts';
-import type { Ctx } from '../platform/ctx.ts';
+import { type Operator, operator } from '../accounts/callers.ts';
+import { stillMay } from '../accounts/operators.ts';
+import { type Ctx, transaction } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
 import { ok, type Route, route } from '../platform/http.ts';
 import { checkSchema, own, problems } from '../platform/problem.ts';
 import { object, page, text, time } from '../platform/schema.ts';
-import { changeSetting, listSettings, readSetting, settingHistory } from '../platform/settings.ts';
+import { changeSetting, listSettings, readSetting, type SettingView, settingHistory } from '../platform/settings.ts';
 
 const settingSchema = {
   title: 'Setting',
@@ -33,6 +34,16 @@ const settingExample = {
 const newValue = Type.Object({ value: Type.Unknown() }, { additionalProperties: false });
 
 const settingRoute = { dialect: own, who: operator('settings'), tag: 'Settings' } as const;
+
+/** Changes a setting for whoever may still, and takes it over here. @throws not_authenticated; what `changeSetting` does */
+async function change(root: Ctx, name: string, value: unknown, by: Operator): Promise<SettingView> {
+  const changed = await transaction(root, async (tx) => {
+    await stillMay(tx, by);
+    return changeSetting(tx, name, value, by.name);
+  });
+  await root.settings.refresh(root.db);
+  return changed;
+}
 
 /** Messages that a console provider kept, oldest first. */
 const outbox = (medium: 'sms' | 'mail'): Route =>
@@ -134,9 +145,7 @@ export const adminRoutes: readonly Route[] = [
     async run(ctx, { params, body, actor }) {
       checkSchema(newValue, body.value ?? {});
       const { value } = body.value as { value: unknown };
-      const changed = await changeSetting(ctx, params['name']!, value, actor.name);
-      await ctx.settings.refresh(ctx.db);
-      return ok(changed);
+      return ok(await change(ctx, params['name']!, value, actor));
     },
   }),
   route({
@@ -149,11 +158,7 @@ export const adminRoutes: readonly Route[] = [
       200: { description: 'The setting as it is now', schema: settingSchema, example: settingExample },
       ...problems(401, 403, 404),
     },
-    async run(ctx, { params, actor }) {
-      const changed = await changeSetting(ctx, params['name']!, undefined, actor.name);
-      await ctx.settings.refresh(ctx.db);
-      return ok(changed);
-    },
+    run: async (ctx, { params, actor }) => ok(await change(ctx, params['name']!, undefined, actor)),
   }),
   route({
     ...settingRoute,

@@ -1,5 +1,6 @@
 /** Clients: the programs that may ask for tokens. Operators register them; there is no secret, PKCE takes its place. */
 import { type Doer, recordOperatorEvent } from '../accounts/operator-events.ts';
+import { stillMay } from '../accounts/operators.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { transaction } from '../platform/ctx.ts';
 import { sql, violated } from '../platform/db.ts';
@@ -56,7 +57,7 @@ function difference(before: Client, after: Client): Record<'before' | 'after', o
  * Registers a client.
  * @param client absent `id`: a random one
  * @param by who does it, for the history
- * @throws invalid: a redirect address that cannot be; conflict: the id is taken
+ * @throws invalid: a redirect address that cannot be; conflict: the id is taken; not_authenticated for a doer who may not any more
  */
 export async function createClient(
   ctx: Ctx,
@@ -68,6 +69,7 @@ export async function createClient(
   checkRedirects(redirect_uris);
   try {
     return await transaction(ctx, async (tx) => {
+      await stillMay(tx, by);
       await tx.db.run(sql`
         insert into oauth_client (id, name, redirect_uris, first_party, password_grant, created_at)
         values (${id}, ${name}, ${[...new Set(redirect_uris)]}::text[], ${first_party}, ${password_grant}, ${tx.clock.now()})`);
@@ -110,12 +112,13 @@ export async function usableClient(ctx: Ctx, id: string): Promise<Client | undef
  * Changes what is given. Disabling ends every token of the client, and codes under way, in the same transaction; enabling
  * brings none back.
  * @param by who does it, for the history
- * @throws not_found; invalid: a redirect address that cannot be
+ * @throws not_found; invalid: a redirect address that cannot be; not_authenticated for a doer who may not any more
  */
 export function changeClient(ctx: Ctx, id: string, change: ClientChange, by: Doer): Promise<Client> {
   const { name, redirect_uris, first_party, password_grant, disabled } = change;
   checkRedirects(redirect_uris ?? []);
   return transaction(ctx, async (tx) => {
+    await stillMay(tx, by);
     // Whoever gives tokens holds this row for share: they come before, and end here, or come after and see it.
     await tx.db.run(sql`select from oauth_client where id = ${id} for no key update`);
     const before = await readClient(tx, id);

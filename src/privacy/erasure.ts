@@ -3,7 +3,8 @@
  * stand, so that it still verifies; their evidence, which is personal, does not.
  */
 import { contactPoints } from '../accounts/contact-points.ts';
-import { holdOperators, keepOperator } from '../accounts/operators.ts';
+import type { Doer } from '../accounts/operator-events.ts';
+import { guardOperator, holdOperators, keepOperator, stillMay } from '../accounts/operators.ts';
 import { channels } from '../consent/channels.ts';
 import { readStandings } from '../consent/ledger/book.ts';
 import type { Recipient } from '../consent/recipients.ts';
@@ -22,24 +23,27 @@ export interface Erased {
 
 /**
  * Erases an account and every address that is nobody else's.
- * @param by who asked for it, as the ledger names actors
- * @throws not_found; last_operator; still_needed while a company counts on the account
+ * @throws not_found; last_operator; in_person for an API key that means an operator; not_authenticated; still_needed while a company counts on the account
  */
-export function eraseAccount(root: Ctx, account: number, by: string): Promise<Erased> {
+export function eraseAccount(root: Ctx, account: number, by: Doer): Promise<Erased> {
   return transaction(root, async (ctx) => {
     await holdOperators(ctx);
+    await stillMay(ctx, by);
     const found = await ctx.db.one<{
       email_point: number;
       phone_point: number | null;
       email_proven: boolean;
       phone_proven: boolean;
       avatar: string | null;
-      operates: boolean;
+      is_operator: boolean;
+      is_active: boolean;
     }>(sql`
       select email_point, phone_point, avatar, email_verified_at is not null as email_proven,
-             phone_verified_at is not null as phone_proven, is_operator and is_active as operates from account where id = ${account} for update`);
+             phone_verified_at is not null as phone_proven, is_operator, is_active
+        from account where id = ${account} for update`);
     if (found === undefined) fail('not_found');
-    if (found.operates) await keepOperator(ctx, account);
+    if (found.is_operator) guardOperator(by);
+    if (found.is_operator && found.is_active) await keepOperator(ctx, account);
     const company = await ctx.db.one<{ company: number }>(sql`
       select id as company from company where owner = ${account}
       union all select company from entry where account = ${account} order by company limit 1`);
@@ -59,7 +63,7 @@ export function eraseAccount(root: Ctx, account: number, by: string): Promise<Er
               or not exists (select from consent_event e where e.contact_point = p.id and e.account <> ${account}))
        order by id for no key update`);
     const held = points.filter(({ id }) => id === found.email_point || id === found.phone_point);
-    const events = await forget(ctx, { points: points.map(({ id }) => id), silenced: held, account, by });
+    const events = await forget(ctx, { points: points.map(({ id }) => id), silenced: held, account, by: by.name });
     // From where they changed what others may do; the lines of it stay, with the id of an account that is nobody's any more.
     await ctx.db.run(sql`
       delete from staff_evidence where event in (

@@ -44,7 +44,7 @@ export const privacyRoutes: readonly Route[] = [
       const { account, recipient } = asked as Type.Static<typeof erasure>;
       if ((account === undefined) === (recipient === undefined)) refuse({ path: ['account'], key: 'recipient.one' });
       ctx.log.info({ by: actor.name, account: account ?? 'a guest' }, 'erasing');
-      if (account !== undefined) return ok(await eraseAccount(ctx, account, actor.name));
+      if (account !== undefined) return ok(await eraseAccount(ctx, account, actor));
       const read = readRecipient(ctx.settings, recipient!);
       if ('problem' in read) refuse({ path: ['recipient'], key: read.problem });
       return ok(await eraseRecipient(ctx, read, actor.name));

@@ -132,11 +132,21 @@ describe('commands', () => {
       .split('\n')
       .map((line) => JSON.parse(line).email);
     expect(shown).toEqual(expect.arrayContaining([one.email, two.email]));
-    expect(await assent(['operator', 'revoke', two.email, '--reason', 'left'])).toEqual({
-      code: 0,
-      out: '',
-      err: `${two.email} is no operator any more; sign-ins ended: 1.\n`,
-    });
+    const made = (await two.send('POST', '/v1/keys', { body: { name: 'of two', scopes: ['keys'] } })).body;
+    const left = await assent(['operator', 'revoke', two.email, '--reason', 'left']);
+    const stay = `API keys they made go on working: of two (key ${made.id}). To revoke one: npm run assent -- key revoke NAME\n`;
+    const keys_made = [{ id: made.id, name: 'of two' }];
+    expect([left.code, left.err, JSON.parse(left.out)]).toEqual([
+      0,
+      `${two.email} is no operator any more; sign-ins ended: 1.\n${stay}`,
+      { id: two.id, keys_made },
+    ]);
+    const off = await assent(['account', 'off', two.email]);
+    expect([off.err, JSON.parse(off.out)]).toEqual([
+      `${two.email} is switched off; sign-ins ended: 0.\n${stay}`,
+      { id: two.id, is_active: false, changed: true, unmanaged_companies: [], keys_made },
+    ]);
+    await assent(['account', 'on', two.email]);
     expect((await two.send('GET', '/v1/settings')).status).toBe(401);
     expect((await assent(['operator', 'revoke', two.email])).err).toBe(`${two.email} is no operator.\n`);
     const others = await kit.rows<{ id: number }>('select id from account where is_operator and id <> $1', one.id);
@@ -161,6 +171,8 @@ describe('commands', () => {
       ),
     ).toEqual([
       { kind: 'operator_revoked', reason: 'left' },
+      { kind: 'account_off', reason: null },
+      { kind: 'account_on', reason: null },
       { kind: 'second_factor_removed', reason: 'lost phone' },
     ]);
   });
@@ -271,7 +283,7 @@ describe('commands', () => {
     expect([off.code, off.err, JSON.parse(off.out)]).toEqual([
       0,
       `${ada.email} is switched off; sign-ins ended: 1.\n`,
-      { id: ada.id, is_active: false, changed: true, unmanaged_companies: [] },
+      { id: ada.id, is_active: false, changed: true, unmanaged_companies: [], keys_made: [] },
     ]);
     expect((await ada.send('GET', '/users/profile/')).status).toBe(401);
     expect((await assent(['account', 'off', ada.email])).err).toBe(

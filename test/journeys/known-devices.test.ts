@@ -102,17 +102,32 @@ test('the own wrong passwords of a browser are counted to twenty an hour, and do
   expect(told(await login(ada.email, PASSWORD, cookie))).toEqual([200, IN]);
   expect(await ofDevice(ada, cookie)).toEqual([{ count: 19 }]);
   expect(told(await login(ada.email, 'wrong', cookie))).toEqual([400, WRONG]);
+  expect([await ofDevice(ada, cookie), await ofAddress(ada.email)]).toEqual([[{ count: 20 }], []]);
+});
+
+test('a browser whose own twenty are used up is a stranger: never worse off with the cookie than without', async () => {
+  const ada = await kit.signUp();
+  const cookie = knownOf(ada);
+  for (let n = 0; n < 20; n += 1) expect(told(await login(ada.email, 'wrong', cookie))).toEqual([400, WRONG]);
+  // As a thief of the cookie may have done; the address is open.
+  expect(told(await login(ada.email, 'wrong', cookie))).toEqual([400, WRONG]);
+  expect([await ofDevice(ada, cookie), await ofAddress(ada.email)]).toEqual([[{ count: 21 }], [{ count: 1 }]]);
+  expect(told(await login(ada.email, PASSWORD, cookie))).toEqual([200, IN]);
+  // That opens the address, as it does for strangers, and no room in the count of the browser.
+  expect([await ofDevice(ada, cookie), await ofAddress(ada.email)]).toEqual([[{ count: 22 }], []]);
+
+  kit.advance(1_800_000);
+  await fill(ada.email);
   const full = await login(ada.email, PASSWORD, cookie);
   expect(told(full)).toEqual([429, FULL]);
-  expect(full.headers['retry-after']).toMatch(/^\d+$/);
+  // The browser's own count is the first to end.
+  expect(Number(full.headers['retry-after'])).toBeLessThanOrEqual(1800);
+  expect(Number((await login(ada.email, PASSWORD)).headers['retry-after'])).toBeGreaterThan(3500);
   const visitor = visitorOf(kit, new Map([['known_device', cookie]]));
   await visitor.get(SIGN_IN);
   const page = await visitor.post(SIGN_IN, { email: ada.email, password: PASSWORD });
   expect([page.status, visitor.cookies.has('sessionid')]).toEqual([429, false]);
-
-  expect(await ofAddress(ada.email)).toEqual([]);
-  expect(told(await login(ada.email, PASSWORD))).toEqual([200, IN]);
-  kit.advance(3_600_000);
+  kit.advance(1_800_000);
   expect(told(await login(ada.email, PASSWORD, cookie))).toEqual([200, IN]);
 });
 
@@ -126,7 +141,8 @@ test('of forty wrong passwords at once from one known browser, in two processes,
   );
   expect(replies.map(({ status }) => status).sort()).toEqual([...Array(20).fill(400), ...Array(20).fill(429)]);
   expect(await ofDevice(ada, cookie)).toEqual([{ count: 40 }]);
-  expect(await ofAddress(ada.email)).toEqual([{ count: 101 }]);
+  // The other twenty met the limit of the address, which is full.
+  expect(await ofAddress(ada.email)).toEqual([{ count: 121 }]);
 });
 
 test('a browser known to one process is known to the other', async () => {
@@ -142,18 +158,24 @@ test('the limit of sign-ins for an address keeps strangers out, and not the brow
   const ada = await kit.signUp();
   await kit.set('THROTTLING_SETTINGS', { login: { count: 3, duration: 60 } });
   /** From an address of its own each. */
-  const from = async (cookie?: string): Promise<number> => {
+  const from = async (cookie?: string, { email } = ada): Promise<number> => {
     await kit.rows(
       'delete from throttle where caller = $1',
       kit.ctx.keys.hash('throttle', 'ip:127.0.0.1').subarray(0, 16),
     );
-    return (await login(ada.email, PASSWORD, cookie)).status;
+    return (await login(email, PASSWORD, cookie)).status;
   };
   expect([await from(), await from(), await from(), await from()]).toEqual([200, 200, 200, 429]);
   const cookie = knownOf(ada);
   expect([await from(cookie), await from(cookie), await from(cookie), await from(cookie)]).toEqual([
     200, 200, 200, 429,
   ]);
+  // Its own count full, it is a client like any other.
+  const other = await kit.signUp();
+  const own = knownOf(other);
+  const statuses = [];
+  for (let n = 0; n < 7; n += 1) statuses.push(await from(own, other));
+  expect([statuses, await from(undefined, other)]).toEqual([[200, 200, 200, 200, 200, 200, 429], 429]);
 });
 
 test('who is signed in at a known browser can set up a second factor while strangers guess', async () => {

@@ -2,6 +2,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { sweepLoyaltyMessages } from '../../src/loyalty/told.ts';
 import { eraseAccount } from '../../src/privacy/erasure.ts';
 import { type Client, createKit, type Kit, type Reply, type Send } from '../kit.ts';
@@ -414,7 +415,7 @@ describe('showing', () => {
         "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%told_by%'",
       );
     const coming = await kit.database.transaction(async (db) => {
-      await eraseAccount({ ...kit.ctx, db }, ada.id, 'test');
+      await eraseAccount({ ...kit.ctx, db }, ada.id, atTheMachine);
       const reply = tell({ account: ada.id, ...gold, at: ago(0) });
       await expect.poll(waiting, { timeout: 10_000 }).toHaveLength(1);
       return [reply];

@@ -1,6 +1,7 @@
 /** Rights at their edges: ends, addresses and accounts that change in the same moment, clocks that disagree, and great size. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { againIfTaken } from '../../src/accounts/invitations.ts';
+import { atTheMachine } from '../../src/accounts/operator-events.ts';
 import { transaction } from '../../src/platform/ctx.ts';
 import { Failure } from '../../src/platform/failure.ts';
 import { eraseAccount } from '../../src/privacy/erasure.ts';
@@ -147,7 +148,7 @@ describe('in the same moment', () => {
     for (let round = 1; round <= 8; round += 1) {
       const { email, id } = await kit.signUp();
       const [erased, given] = await Promise.all([
-        eraseAccount(kit.ctx, id, 'operator:1').then(
+        eraseAccount(kit.ctx, id, atTheMachine).then(
           () => 'erased',
           (error: Failure) => error.code,
         ),
