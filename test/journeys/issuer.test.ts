@@ -520,7 +520,7 @@ test('a linked identity gets in only while its account may: on, an operator or s
   await refusedFor('the issuer does not speak for such accounts');
   await kit.rows('update account set is_operator = true, is_active = false where id = $1', id);
   await refusedFor('the account is switched off');
-  const erase = await kit.apiKey('privacy');
+  const { send: erase } = await kit.operator();
   expect((await erase('POST', '/v1/erasures', { body: { account: id } })).status).toBe(200);
   expect(await kit.rows('select from outside_identity where account = $1', id)).toEqual([]);
   await refusedFor('no account');
