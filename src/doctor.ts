@@ -11,6 +11,7 @@ import { issuerFinding } from './oauth/issuer/issuer.ts';
 import { messagesOf, providerName } from './phone/sms.ts';
 import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
+import { isOverdue } from './platform/heads.ts';
 import { createLog } from './platform/log.ts';
 import { type Guard, ledgerGuard } from './platform/rights.ts';
 import { historyUnsealedSince } from './staff/history/seals.ts';
@@ -45,10 +46,9 @@ function guardFinding({ role, superuser, owner, rights, open }: Guard): Omit<Fin
 /** Lines are sealed every second; until then they could be cut off unseen. */
 async function sealingFinding(ctx: Ctx): Promise<Omit<Finding, 'name'>> {
   const oldest = [await ledgerUnsealedSince(ctx), await historyUnsealedSince(ctx)]
-    .filter((since) => since !== null)
+    .filter((since) => isOverdue(ctx, since))
     .sort((one, other) => one.getTime() - other.getTime())[0];
-  if (oldest === undefined || ctx.clock.now().getTime() - oldest.getTime() < 60_000)
-    return { ok: true, detail: 'no line waits for its seal' };
+  if (oldest === undefined) return { ok: true, detail: 'no line waits for its seal' };
   return {
     ok: false,
     detail: `lines wait for their seal since ${oldest.toISOString()}`,

@@ -17,7 +17,6 @@ import { clientCommands } from './oauth/commands.ts';
 import { createOperator, resetSecondFactor } from './operators.ts';
 import { budgetCommand } from './phone/budget-command.ts';
 import { testCommand } from './phone/test-command.ts';
-import type { Ctx } from './platform/ctx.ts';
 import { sql } from './platform/db.ts';
 import { EngineError } from './platform/engine/engine.ts';
 import { CommandError, Failure } from './platform/failure.ts';
@@ -26,6 +25,7 @@ import { say as text } from './platform/language.ts';
 import { createLog } from './platform/log.ts';
 import { SchemaError } from './platform/migrate.ts';
 import { changeSetting, listSettings, readSetting, settingHistory } from './platform/settings.ts';
+import type { Terminal } from './platform/terminal.ts';
 import { takeOver } from './profile/take-over.ts';
 import { serve } from './serve.ts';
 import { staffCommands } from './staff/commands.ts';
@@ -71,6 +71,12 @@ async function withInstallation(work: (installation: Installation, config: Confi
     await installation.close();
   }
 }
+
+const terminal: Terminal = {
+  say,
+  print,
+  withCtx: (work) => withInstallation(({ ctx }, { PUBLIC_URL }) => work(ctx, PUBLIC_URL)),
+};
 
 /** Checks a proof file: offline, and without an installation. */
 function verifyFile(file: string, { head, key, json }: { head?: string; key?: string; json?: boolean }): void {
@@ -224,15 +230,15 @@ operator
     ),
   );
 
-operatorCommands(operator, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
+operatorCommands(operator, terminal);
 
-keyCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
+keyCommands(program, terminal);
 
-accountCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
+accountCommands(program, terminal);
 
-clientCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
+clientCommands(program, terminal);
 
-staffCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
+staffCommands(program, terminal);
 
 const settings = program.command('settings').description('what can be changed while the service runs');
 settings
@@ -304,21 +310,11 @@ ledger
   );
 
 const phone = program.command('phone').description('phone numbers, and what messages to them may cost');
-budgetCommand(phone, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
-testCommand(phone, {
-  say,
-  print,
-  withCtx: (work) => withInstallation(({ ctx }, { PUBLIC_URL }) => work(ctx, PUBLIC_URL)),
-});
+budgetCommand(phone, terminal);
+testCommand(phone, terminal);
 
-const loyaltyTerminal = {
-  say,
-  print,
-  withCtx: (work: (ctx: Ctx) => Promise<void>) => withInstallation(({ ctx }) => work(ctx)),
-};
-reconcileCommand(loyaltyCommands(program, loyaltyTerminal), loyaltyTerminal, takeOver);
-
-transferCommands(program, { say, print, withCtx: (work) => withInstallation(({ ctx }) => work(ctx)) });
+reconcileCommand(loyaltyCommands(program, terminal), terminal, takeOver);
+transferCommands(program, terminal);
 
 program
   .command('openapi')

@@ -1,4 +1,5 @@
 /** The commands that carry consents in and out as files. Data goes to stdout, everything said about it to stderr. */
+
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
@@ -17,13 +18,7 @@ import {
 import type { Ctx } from './platform/ctx.ts';
 import { CommandError } from './platform/failure.ts';
 import { randomKey } from './platform/keys.ts';
-
-export interface Terminal {
-  readonly say: (line: string) => void;
-  readonly print: (value: unknown) => void;
-  /** Runs a command on an opened installation and closes it. */
-  readonly withCtx: (work: (ctx: Ctx) => Promise<void>) => Promise<void>;
-}
+import type { Terminal } from './platform/terminal.ts';
 
 /** Rows that are wrong and named one by one where no file takes them. */
 const NAMED = 20;

@@ -1,27 +1,22 @@
 /** `assent account …`: find an account, and what to do when it is in the wrong hands. */
+
 import type { Command } from 'commander';
 import { findByEmail } from '../accounts/accounts.ts';
 import { atTheMachine, type Doer, listOperatorEvents } from '../accounts/operator-events.ts';
 import { ownSessions } from '../accounts/sessions.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { CommandError } from '../platform/failure.ts';
+import { MAX_REASON } from '../platform/problem.ts';
+import type { Terminal } from '../platform/terminal.ts';
 import { accountExists, findAccounts, readAccount } from './accounts.ts';
 import { endSignIns, outsideIdentities, switchAccount, unlinkIdentity, voidPassword } from './acts.ts';
 import type { MadeKey } from './keys.ts';
-
-export interface Terminal {
-  readonly say: (line: string) => void;
-  readonly print: (value: unknown) => void;
-  /** Runs a command on an opened installation, beside a running server too, and closes it. */
-  readonly withCtx: (work: (ctx: Ctx) => Promise<void>) => Promise<void>;
-}
 
 export interface Chosen {
   readonly reason?: string;
 }
 
 const FOUND = 50;
-const MAX_REASON = 500;
 /** The option that tells the reason. */
 export const WHY = ['--reason <text>', 'why, for the history'] as const;
 

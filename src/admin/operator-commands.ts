@@ -3,9 +3,10 @@ import type { Command } from 'commander';
 import { apiScopes } from '../accounts/callers.ts';
 import type { Ctx } from '../platform/ctx.ts';
 import { CommandError } from '../platform/failure.ts';
+import type { Terminal } from '../platform/terminal.ts';
 import { listOperators } from './accounts.ts';
 import { revokeOperator } from './acts.ts';
-import { accountOf, type Chosen, doer, type Terminal, tellKeys, WHY } from './commands.ts';
+import { accountOf, type Chosen, doer, tellKeys, WHY } from './commands.ts';
 import { KEY_NAME } from './key-routes.ts';
 import { createApiKey, listApiKeys, revokeApiKey, workingKey } from './keys.ts';
 

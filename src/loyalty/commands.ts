@@ -1,18 +1,13 @@
 /** `assent loyalty …`: how deliveries are doing, what is parked, and whether the provider can be reached. */
+
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Ctx } from '../platform/ctx.ts';
 import { CallError, call } from '../platform/outgoing.ts';
+import type { Terminal } from '../platform/terminal.ts';
 import { closeBreaker } from './breaker.ts';
 import { configured } from './members.ts';
 import { dropChanges, listParked, retryParked } from './parked.ts';
 import { loyaltyStatus } from './state.ts';
-
-export interface Terminal {
-  readonly say: (line: string) => void;
-  readonly print: (value: unknown) => void;
-  /** Runs a command on an opened installation, beside a running server too, and closes it. */
-  readonly withCtx: (work: (ctx: Ctx) => Promise<void>) => Promise<void>;
-}
 
 interface Json {
   readonly json?: boolean;

@@ -1,15 +1,10 @@
 /** `assent loyalty reconcile`. Accounts and names of fields go to stdout, never a value; what is said about it to stderr. */
+
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Ctx } from '../platform/ctx.ts';
+import type { Terminal } from '../platform/terminal.ts';
 import type { Finding, Sweep, TakeOver } from './comparing.ts';
 import { reconcile } from './reconcile.ts';
-
-export interface Terminal {
-  readonly say: (line: string) => void;
-  readonly print: (value: unknown) => void;
-  /** Runs a command on an opened installation, beside a running server too, and closes it. */
-  readonly withCtx: (work: (ctx: Ctx) => Promise<void>) => Promise<void>;
-}
 
 interface Choices {
   dryRun?: boolean;

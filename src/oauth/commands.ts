@@ -1,15 +1,10 @@
 /** `assent client …`: register the programs that may ask for tokens. */
+
 import type { Command } from 'commander';
 import { atTheMachine } from '../accounts/operator-events.ts';
 import type { Ctx } from '../platform/ctx.ts';
+import type { Terminal } from '../platform/terminal.ts';
 import { type ClientChange, changeClient, createClient, listClients } from './clients.ts';
-
-interface Terminal {
-  readonly say: (line: string) => void;
-  readonly print: (value: unknown) => void;
-  /** Runs a command on an opened installation, beside a running server too, and closes it. */
-  readonly withCtx: (work: (ctx: Ctx) => Promise<void>) => Promise<void>;
-}
 
 interface Chosen {
   readonly name?: string;

@@ -1,19 +1,14 @@
 /** `phone budget`: what last week's requests for codes would have come to under other limits. Reads, and writes nothing. */
+
 import { type Command, InvalidArgumentError } from 'commander';
 import Compile from 'typebox/compile';
 import type { Ctx } from '../platform/ctx.ts';
 import { sql } from '../platform/db.ts';
+import type { Terminal } from '../platform/terminal.ts';
 import { type SmsBudget, settings } from '../settings.ts';
 import { limitsInForce } from './budget.ts';
 import { type LimitName, type Limits, limitNames, limitsOf } from './limits.ts';
 import { type LoggedRequest, openReport, openWindows, type Report, type Tally } from './replay.ts';
-
-interface Terminal {
-  readonly say: (line: string) => void;
-  readonly print: (value: unknown) => void;
-  /** Runs a command on an opened installation and closes it. */
-  readonly withCtx: (work: (ctx: Ctx) => Promise<void>) => Promise<void>;
-}
 
 interface Options {
   readonly limits?: Partial<SmsBudget>;

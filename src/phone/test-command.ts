@@ -1,15 +1,9 @@
 /** `phone test`: whether messages go out at all, with what the provider says. */
+
 import type { Command } from 'commander';
-import type { Ctx } from '../platform/ctx.ts';
+import type { Terminal } from '../platform/terminal.ts';
 import { providerName } from './sms.ts';
 import { sendTest } from './test-message.ts';
-
-interface Terminal {
-  readonly say: (line: string) => void;
-  readonly print: (value: unknown) => void;
-  /** Runs a command on an opened installation and closes it. */
-  readonly withCtx: (work: (ctx: Ctx, publicUrl: string | undefined) => Promise<void>) => Promise<void>;
-}
 
 /** Adds `phone test <number>`; it ends with 1 when the provider did not take the message. */
 export const testCommand = (phone: Command, { say, print, withCtx }: Terminal): void =>

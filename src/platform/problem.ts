@@ -177,7 +177,8 @@ function onlyKnown(query: Query, known: Readonly<Record<string, unknown>>): void
   if (stray.length > 0) refuse(...stray.map((name) => ({ path: [name], key: 'field.unknown' })));
 }
 
-const MAX_REASON = 500;
+/** Characters of a reason. */
+export const MAX_REASON = 500;
 
 /**
  * Why somebody changes something, for the history: `Assent-Change-Reason`, where a call has no place for it in a body.

@@ -1,6 +1,8 @@
 /** `assent company …`, `assent shop …` and `assent staff …`: businesses, their shops, and the history of rights. */
+
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Ctx } from '../platform/ctx.ts';
+import type { Terminal } from '../platform/terminal.ts';
 import {
   addShop,
   type CompanyChange,
@@ -13,13 +15,6 @@ import type { Author } from './history/lines.ts';
 import { listHistory, whoCould } from './history/past.ts';
 import { verifyHistory } from './history/verify.ts';
 import { isPermission, type Permission, permissionKeys } from './permissions.ts';
-
-interface Terminal {
-  readonly say: (line: string) => void;
-  readonly print: (value: unknown) => void;
-  /** Runs a command on an opened installation, beside a running server too, and closes it. */
-  readonly withCtx: (work: (ctx: Ctx) => Promise<void>) => Promise<void>;
-}
 
 interface Chosen {
   readonly name?: string;

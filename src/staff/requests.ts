@@ -7,6 +7,7 @@ import { email as emailKind } from '../platform/drf.ts';
 import { evidenceOf } from '../platform/evidence.ts';
 import { refuse } from '../platform/failure.ts';
 import type { Incoming } from '../platform/http.ts';
+import { MAX_REASON } from '../platform/problem.ts';
 import type { Caller } from './entries/rules.ts';
 import type { Author } from './history/lines.ts';
 
@@ -31,7 +32,7 @@ export const authorOf = (caller: Caller, incoming: Incoming, reason?: string): A
 
 /** Why somebody changes something, for the history. */
 export const reason = Type.Optional(
-  Type.String({ minLength: 1, maxLength: 500, description: 'Why, for the history; it is kept for good' }),
+  Type.String({ minLength: 1, maxLength: MAX_REASON, description: 'Why, for the history; it is kept for good' }),
 );
 
 /** An address of a body. @throws invalid */

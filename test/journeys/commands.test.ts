@@ -388,6 +388,27 @@ describe('commands', () => {
     expect(half.out).toMatch(/FAIL {2}environment +DATABASE_URL is set but empty/);
   });
 
+  test('doctor finds lines that wait for their seal for longer than a minute', async () => {
+    const sealing = async (): Promise<object> =>
+      (JSON.parse((await assent(['doctor', '--json'])).out) as { name: string }[]).find(
+        ({ name }) => name === 'sealing',
+      )!;
+    await kit.verify();
+    kit.advance(-120_000);
+    await kit.signUp({ email_allowed: true });
+    kit.advance(120_000);
+    const [waiting] = await kit.rows<{ since: Date }>(
+      'select min(recorded_at) as since from consent_event where id in (select event from ledger_unsealed)',
+    );
+    expect(await sealing()).toMatchObject({
+      ok: false,
+      detail: `lines wait for their seal since ${waiting!.since.toISOString()}`,
+      remedy: expect.any(String),
+    });
+    await kit.verify();
+    expect(await sealing()).toEqual({ name: 'sealing', ok: true, detail: 'no line waits for its seal' });
+  });
+
   test('ledger verify holds, and names the line that was changed', async () => {
     const ada = await kit.signUp({ email_allowed: true });
     await kit.verify();

@@ -407,7 +407,7 @@ describe('commands', () => {
       },
     });
     const terminal = { say: () => {}, print: (value: unknown) => void out.push(value) };
-    staffCommands(program, { ...terminal, withCtx: (work) => work(kit.ctx) });
+    staffCommands(program, { ...terminal, withCtx: (work) => work(kit.ctx, undefined) });
     for (const command of program.commands) for (const each of command.commands) each.copyInheritedSettings(program);
     const before = process.exitCode;
     try {

@@ -7,6 +7,7 @@ import { sign, verify } from 'node:crypto';
 import type { Ctx } from '../../platform/ctx.ts';
 import { transaction } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
+import { type Head, headOf, publish } from '../../platform/heads.ts';
 import { sha256 } from '../../platform/keys.ts';
 import { merkleRoot } from './merkle.ts';
 
@@ -106,26 +107,10 @@ export async function sealAll(ctx: Ctx): Promise<void> {
   }
 }
 
-/** A head as it is published. */
-export interface Head {
-  /** Lines up to here. */
-  readonly count: number;
-  readonly hash: string | null;
-  readonly at: string | null;
-  /** Ed25519 over the hash, base64. */
-  readonly signature: string | null;
-}
-
 /** The newest head, or the newest of a moment in the past. @throws Error when it is not ours */
 export async function ledgerHead(ctx: Ctx, at?: Date): Promise<Head> {
   const last = await newestSeal(ctx, at);
-  if (last === undefined) return { count: 0, hash: null, at: null, signature: null };
-  return {
-    count: last.first_position + last.lines - 1,
-    hash: last.head.toString('hex'),
-    at: last.sealed_at.toISOString(),
-    signature: last.signature.toString('base64'),
-  };
+  return headOf(last, last === undefined ? 0 : last.first_position + last.lines - 1);
 }
 
 /** Since when the line has waited that has waited longest for the sealer; null: none does. */
@@ -135,11 +120,6 @@ export async function ledgerUnsealedSince(ctx: Ctx): Promise<Date | null> {
   return since;
 }
 
-/** Writes the newest head into the log: wherever logs are kept, it can be held against the ledger later. */
-export async function publishHead(ctx: Ctx): Promise<void> {
-  const head = await ledgerHead(ctx);
-  if (head.count > 0) ctx.log.info({ head }, 'ledger head');
-  const since = await ledgerUnsealedSince(ctx);
-  if (since !== null && ctx.clock.now().getTime() - since.getTime() > 60_000)
-    ctx.log.warn({ since }, 'lines of the ledger wait for their seal');
-}
+/** Writes the newest head into the log, and whether lines wait for too long. */
+export const publishHead = async (ctx: Ctx): Promise<void> =>
+  publish(ctx, 'ledger', await ledgerHead(ctx), await ledgerUnsealedSince(ctx));

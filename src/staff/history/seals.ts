@@ -5,6 +5,7 @@
 import { sign, verify } from 'node:crypto';
 import { type Ctx, transaction } from '../../platform/ctx.ts';
 import { sql } from '../../platform/db.ts';
+import { type Head, headOf, publish } from '../../platform/heads.ts';
 import { sha256 } from '../../platform/keys.ts';
 
 const MOST = 5000;
@@ -99,26 +100,10 @@ export async function sealWholeHistory(ctx: Ctx): Promise<void> {
   }
 }
 
-/** A head as it is published. */
-export interface HistoryHead {
-  /** Seals up to here. */
-  readonly count: number;
-  readonly hash: string | null;
-  readonly at: string | null;
-  /** Ed25519 over the hash, base64. */
-  readonly signature: string | null;
-}
-
 /** The newest head, or the newest of a moment in the past. @throws Error when it is not ours */
-export async function historyHead(ctx: Ctx, at?: Date): Promise<HistoryHead> {
+export async function historyHead(ctx: Ctx, at?: Date): Promise<Head> {
   const last = await newestSeal(ctx, at);
-  if (last === undefined) return { count: 0, hash: null, at: null, signature: null };
-  return {
-    count: last.number,
-    hash: last.head.toString('hex'),
-    at: last.sealed_at.toISOString(),
-    signature: last.signature.toString('base64'),
-  };
+  return headOf(last, last?.number ?? 0);
 }
 
 /** Since when the line has waited that has waited longest for the sealer; null: none does. */
@@ -128,14 +113,9 @@ export async function historyUnsealedSince(ctx: Ctx): Promise<Date | null> {
   return since;
 }
 
-/** Writes the newest head into the log: wherever logs are kept, it can be held against the history later. */
-export async function publishHistoryHead(ctx: Ctx): Promise<void> {
-  const head = await historyHead(ctx);
-  if (head.count > 0) ctx.log.info({ head }, 'history head');
-  const since = await historyUnsealedSince(ctx);
-  if (since !== null && ctx.clock.now().getTime() - since.getTime() > 60_000)
-    ctx.log.warn({ since }, 'lines of the history wait for their seal');
-}
+/** Writes the newest head into the log, and whether lines wait for too long. */
+export const publishHistoryHead = async (ctx: Ctx): Promise<void> =>
+  publish(ctx, 'history', await historyHead(ctx), await historyUnsealedSince(ctx));
 
 /** Something that is not as it was written. */
 export interface HistoryFault {
